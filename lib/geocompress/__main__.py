@@ -1,0 +1,113 @@
+"""The command line: `python -m geocompress run CHAPTER [-p name value]... [-f params.yaml]... [-o out.ipynb]`.
+
+A command is a function `add_NAME(subparsers)` that declares its arguments and a function taking them parsed and
+returning the exit status; list the first in `COMMANDS`. Bad input ends with status 2 and one message.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from geocompress import __version__, notebooks
+
+
+def add_run(subparsers: Any) -> None:
+    """Declare `run`: execute one chapter with other parameters."""
+    known = ", ".join(notebooks.list_chapters())
+    parser = subparsers.add_parser("run", help="execute a chapter with other parameters, through papermill")
+    parser.add_argument("chapter", metavar="CHAPTER", help=f"one of: {known}")
+    parser.add_argument(
+        "-p",
+        dest="parameters",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="one parameter; wins over -f; repeat it for more",
+    )
+    parser.add_argument(
+        "-f",
+        dest="files",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="PARAMS.yaml",
+        help="parameters from a YAML file; later files win",
+    )
+    parser.add_argument(
+        "-o", dest="output", type=Path, metavar="OUT.ipynb", help="default: results/cache/runs/CHAPTER.ipynb"
+    )
+    parser.set_defaults(command=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run a chapter; return 2 for input that is refused before a kernel starts, 1 when a cell failed."""
+    try:
+        declared = notebooks.declared_parameters(arguments.chapter)
+        values = {key: value for path in arguments.files for key, value in read_parameters(path).items()}
+        for key, text in arguments.parameters:
+            values[key] = notebooks.parse_value(declared[key], text) if key in declared else text
+        notebooks.validate_parameters(arguments.chapter, values)
+    except (ValueError, TypeError, OSError) as refusal:
+        print(f"geocompress run: {refusal}", file=sys.stderr)
+        return 2
+    return execute(arguments.chapter, values, arguments.output)
+
+
+def execute(chapter: str, values: dict[str, Any], output: Path | None) -> int:
+    """Start the kernel and say how it ended."""
+    # heavy, and not needed to refuse bad input
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    try:
+        written = notebooks.run_chapter(chapter, values, output)
+    except ValueError as refusal:
+        print(f"geocompress run: {refusal}", file=sys.stderr)
+        return 2
+    except PapermillExecutionError as failure:
+        print(f"geocompress run: a cell of {chapter!r} failed\n{failure}", file=sys.stderr)
+        return 1
+    except DeadKernelError as death:
+        print(f"geocompress run: {death}; most often memory ran out: try smaller parameters", file=sys.stderr)
+        return 1
+    print(written)
+    return 0
+
+
+def read_parameters(path: Path) -> dict[str, Any]:
+    """Read a YAML file of parameters.
+
+    Raises:
+        ValueError: when it is no YAML, or no mapping of names to values.
+        OSError: when it cannot be read.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: expected YAML, got {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected lines `name: value`, got {type(values).__name__}")
+    return values
+
+
+COMMANDS = (add_run,)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line and return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m geocompress", description=__doc__.splitlines()[0])
+    parser.add_argument("--version", action="version", version=__version__)
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in COMMANDS:
+        add(subparsers)
+    arguments = parser.parse_args(argv)
+    return arguments.command(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
