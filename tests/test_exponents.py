@@ -4,9 +4,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from geocompress import exponents, tasks
 from scipy.integrate import quad
 from scipy.stats import norm
+
+from geocompress import exponents, tasks
 
 P_GRID = np.array([64, 128, 256, 512])
 

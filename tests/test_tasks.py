@@ -5,8 +5,9 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from geocompress import checks, tasks
 from scipy.stats import chi2, norm
+
+from geocompress import checks, tasks
 
 EVERY = [
     tasks.stripe(5),
