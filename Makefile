@@ -27,9 +27,11 @@ lint: setup  ## check style and the pairing of the chapters' two files
 	@$(BIN)/ruff format --check .
 	@$(BIN)/python tools/build_book.py check
 
-run: setup  ## run one chapter: make run CHAPTER=stripe [ARGS="-p d 10"]
+# full scale where chapters/params/ says what that is; ARGS come later and win
+run: setup  ## run one chapter at full scale: make run CHAPTER=stripe [ARGS="-p d 10"]
 	@test -n "$(CHAPTER)" || { echo 'run: expected a chapter, got none; for example: make run CHAPTER=stripe' >&2; exit 2; }
-	@$(BIN)/python -m geocompress run $(CHAPTER) $(ARGS)
+	@$(BIN)/python -m geocompress run $(CHAPTER) \
+	  $(addprefix -f ,$(wildcard chapters/params/$(CHAPTER)-paper.yaml)) $(ARGS)
 
 sync: setup  ## run the chapters and rewrite the committed notebooks (the only target that does)
 	@$(BIN)/python tools/build_book.py sync $(CHAPTER)

@@ -117,8 +117,9 @@ def parse_parameters(source: str, where: str = "parameters cell") -> dict[str, P
     """
     found = {}
     for statement in ast.parse(source).body:
-        target = statement.targets[0] if isinstance(statement, ast.Assign) else getattr(statement, "target", None)
+        targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
         try:
+            (target,) = targets
             default = ast.literal_eval(statement.value)
             annotation = _annotation(getattr(statement, "annotation", None))
             found[target.id] = Parameter(target.id, default, annotation)
@@ -193,7 +194,9 @@ def run_chapter(name: str, values: Mapping[str, Any], output: Path | None = None
     folder = chapters_folder().resolve()
     output = Path(output or folder.parent / "results" / "cache" / "runs" / f"{name}.ipynb").absolute()
     if output.resolve().is_relative_to(folder):
-        raise ValueError(f"expected an output outside of {folder.name}/, got {output}; a run never overwrites a chapter")
+        raise ValueError(
+            f"expected an output outside of {folder.name}/, got {output}; a run never overwrites a chapter"
+        )
     output.parent.mkdir(parents=True, exist_ok=True)
     # the kernel of this very environment, not one of the same name that the user has elsewhere
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
