@@ -1,4 +1,4 @@
-"""The command line: `python -m geocompress run CHAPTER [-p name value]... [-f params.yaml]... [-o out.ipynb]`.
+"""The command line: `python -m geocompress run CHAPTER …` executes a chapter, `… sweep NAME` computes published rows.
 
 A command is a function `add_NAME(subparsers)` that declares its arguments and a function taking them parsed and
 returning the exit status; list the first in `COMMANDS`. Bad input ends with status 2 and one message.
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from geocompress import __version__, notebooks
+from geocompress import __version__, experiments, notebooks, store, sweep
 
 
 def add_run(subparsers: Any) -> None:
@@ -95,7 +95,40 @@ def read_parameters(path: Path) -> dict[str, Any]:
     return values
 
 
-COMMANDS = (add_run,)
+def add_sweep(subparsers: Any) -> None:
+    """Declare `sweep`: compute the rows of a published result that are not on disk yet."""
+    parser = subparsers.add_parser(
+        "sweep", help="compute the missing rows of results/NAME.jsonl, the grid of NAME.yaml"
+    )
+    parser.add_argument("name", metavar="NAME", help="a result whose grid is results/NAME.yaml")
+    parser.add_argument(
+        "--jobs", type=int, default=None, help="processes with one thread each; default: all processors"
+    )
+    parser.add_argument("--retry-failed", action="store_true", help="compute points that failed again")
+    parser.set_defaults(command=run_sweep)
+
+
+def run_sweep(arguments: argparse.Namespace) -> int:
+    """Go through a grid, or what is left of it; return 2 for a grid that is refused and 1 when points failed."""
+    directory = store.results_directory()
+    try:
+        grid = read_parameters(directory / f"{arguments.name}.yaml")
+        configs = sweep.grid(experiments.NetworkConfig, **grid)
+    except (ValueError, TypeError, OSError) as refusal:
+        print(f"geocompress sweep: {refusal}", file=sys.stderr)
+        return 2
+    rows = sweep.run(
+        experiments.train_network,
+        configs,
+        name=arguments.name,
+        directory=directory,
+        jobs=arguments.jobs,
+        retry_failed=arguments.retry_failed,
+    )
+    return int((rows.status == sweep.FAILED).any())
+
+
+COMMANDS = (add_run, add_sweep)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

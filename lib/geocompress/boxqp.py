@@ -106,14 +106,16 @@ def _armijo(
 
 def _interior_point(matrix: ndarray, q: ndarray, goal: float, max_steps: int = 60) -> BoxQPSolution:
     """Mehrotra's predictor–corrector method with multipliers z ≥ 0 for c ≥ 0 and w ≥ 0 for c ≤ 1."""
-    n = len(q)
-    c, z, w = np.full(n, 0.5), np.full(n, max(1.0, np.abs(q).max())), np.full(n, max(1.0, np.abs(q).max()))
-    for step in range(max_steps):
+    n, factorisations = len(q), 0
+    force = np.full(n, max(1.0, np.abs(q).max()))
+    c, z, w = np.full(n, 0.5), force, force
+    for _ in range(max_steps):
         dual = matrix @ c - q - z + w
         gap = (c @ z + (1 - c) @ w) / (2 * n)
         if max(np.abs(dual).max(), (c * z).max(), ((1 - c) * w).max()) <= 0.1 * goal:
             break
         factor, failed = lapack.dpotrf(matrix + np.diag(z / c + w / (1 - c)), lower=1)
+        factorisations += 1
         if failed:
             break
         dc, dz, dw = _newton_step(factor, dual, (c, z, w), -c * z, -(1 - c) * w)
@@ -125,7 +127,7 @@ def _interior_point(matrix: ndarray, q: ndarray, goal: float, max_steps: int = 6
         c, z, w = c + length * dc, z + length * dz, w + length * dw
     # A coordinate smaller than the force that holds it there belongs on its bound: Newton can then finish exactly.
     at_bound = np.where((c < z) & (c < 1e-3), 0.0, np.where((1 - c < w) & (1 - c < 1e-3), 1.0, c))
-    return BoxQPSolution(at_bound, np.inf, step + 1)
+    return BoxQPSolution(at_bound, np.inf, factorisations)
 
 
 def _newton_step(

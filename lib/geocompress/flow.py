@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .boxqp import boxqp
-from .networks import Linearisation, Network, Params
+from geocompress.boxqp import boxqp
+from geocompress.networks import Linearisation, Network, Params
 
 # Margins are driven to 1 + OVERSHOOT, so that a finished run has every margin at 1 or above and a loss of exactly 0.
 OVERSHOOT = 1e-6

@@ -1,0 +1,68 @@
+"""Slow, obvious truths in float64. Every fast path of the library is held to one of these."""
+
+import itertools
+import math
+
+import numpy as np
+import torch
+
+
+def one_hidden(params, x):
+    """f(x) = (1/h) Σ_n β_n √2 max(0, ω_n·x/√d + b_n), one point and one neuron at a time."""
+    h, d = params["omega"].shape
+    values = []
+    for point in x:
+        total = torch.zeros((), dtype=x.dtype)
+        for n in range(h):
+            z = (params["omega"][n] * point).sum() / math.sqrt(d) + params["b"][n]
+            total = total + params["beta"][n] * math.sqrt(2) * torch.clamp(z, min=0)
+        values.append(total / h)
+    return torch.stack(values)
+
+
+def jacobian(forward, params, x):
+    """∂f(x_μ)/∂W by one backward pass a point, shape (p, number of parameters); parameters in the order of the dict."""
+    leaves = {k: v.detach().clone().requires_grad_() for k, v in params.items()}
+    rows = []
+    for output in forward(leaves, x):
+        grads = torch.autograd.grad(output, list(leaves.values()), retain_graph=True)
+        rows.append(torch.cat([g.flatten() for g in grads]))
+    return torch.stack(rows)
+
+
+def explicit_hinge_flow(params, x, y, *, alpha, dt, t_end):
+    """Explicit Euler on Ẇ = −(h/α) ∂L/∂W with c = 1[margin < 1], chattering and all; returns times and margins.
+
+    For `OneHidden` in numpy. At tiny dt the fast switching of c averages to the sliding flow, to order dt.
+    """
+    omega, b, beta = (params[k].numpy().copy() for k in ("omega", "b", "beta"))
+    x, y = x.numpy(), y.numpy()
+    p, d = x.shape
+    h = len(b)
+    k = math.sqrt(2) / h
+    output_init = None
+    times, path = [], []
+    for step in itertools.count():
+        z = x @ omega.T / math.sqrt(d) + b
+        active = z > 0
+        output = k * (active * z) @ beta
+        output_init = output.copy() if output_init is None else output_init
+        margins = alpha * y * (output - output_init)
+        times.append(step * dt)
+        path.append(margins)
+        if step * dt >= t_end or (margins >= 1).all():
+            return np.array(times), np.array(path)
+        pull = (margins < 1) * y / p * h  # Σ_μ c_μ y_μ … /p times h, the α of F and of time cancelling
+        moment = k * active.T @ (pull[:, None] * x) / math.sqrt(d)
+        moment_b = k * active.T @ pull
+        new_beta = beta + dt * ((moment * omega).sum(1) + moment_b * b)
+        omega, b, beta = omega + dt * beta[:, None] * moment, b + dt * beta * moment_b, new_beta
+
+
+def box_qp(matrix, q, steps=200_000):
+    """min ½ cᵀAc − qᵀc on [0, 1]ⁿ by projected gradient with the step 1/‖A‖."""
+    length = 1 / np.linalg.eigvalsh(matrix)[-1]
+    c = np.full(len(q), 0.5)
+    for _ in range(steps):
+        c = np.clip(c - length * (matrix @ c - q), 0, 1)
+    return c
