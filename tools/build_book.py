@@ -10,6 +10,7 @@ Whatever a reader would stumble over fails the build: a failing cell, a dead ker
 machine in an output, any warning of Sphinx.
 """
 
+import fcntl
 import hashlib
 import os
 import re
@@ -26,7 +27,7 @@ import nbformat
 import plotly
 from jupytext.compare import NotebookDifference, compare_notebooks
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = ROOT / "chapters"
@@ -35,6 +36,7 @@ EXECUTED = BUILD / "executed"
 STAGE = BUILD / "book"
 HTML = BUILD / "html"
 CELL_TIMEOUT_S = 900
+STARTUP_TIMEOUT_S = 180
 MOST_WORKERS = 4
 SHARED = "shared"  # folder of the built site that holds MathJax and plotly once for all pages
 PAGES = ("_config.yml", "_toc.yml", "references.bib", "assets", "*.md")
@@ -92,6 +94,7 @@ def execute(name: str, key: str, threads: int) -> tuple[str, float, str]:
     client = NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT_S,
+        startup_timeout=STARTUP_TIMEOUT_S,
         kernel_name="python3",
         record_timing=False,
         resources={"metadata": {"path": str(EXECUTED)}},
@@ -102,7 +105,7 @@ def execute(name: str, key: str, threads: int) -> tuple[str, float, str]:
         problem = blemish(notebook)
     except CellExecutionError as error:
         problem = ANSI.sub("", str(error))
-    except (CellTimeoutError, DeadKernelError) as error:
+    except (CellTimeoutError, RuntimeError) as error:  # RuntimeError: the kernel died, or never answered
         problem = f"{type(error).__name__}: {error}\nthe kernel's own words: _build/executed/{name}.log"
     notebook.metadata = metadata
     target = EXECUTED / (f"{name}-failed.ipynb" if problem else f"{name}.ipynb")
@@ -230,4 +233,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    BUILD.mkdir(exist_ok=True)
+    with open(BUILD / ".lock", "w") as lock:  # two builds at once would write into each other's folders
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        sys.exit(main(sys.argv[1:]))
