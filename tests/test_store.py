@@ -3,7 +3,6 @@
 import dataclasses
 import enum
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -14,8 +13,6 @@ import pytest
 import torch
 
 from geocompress import jsonl, provenance, store, tasks
-
-NONE = ()  # no required columns
 
 
 def a_row(**changes):
@@ -207,35 +204,35 @@ def test_a_full_disk_leaves_the_file_as_it_was(tmp_path, monkeypatch):
     assert (tmp_path / "curve.jsonl").read_bytes() == before
 
 
-def _append_many(directory, worker, count):
-    for index in range(count):
-        store.append(
-            "crowd", {"worker": worker, "index": index, "text": "é" * 3000}, directory=directory, required=NONE
-        )
+# the ground floor of the store alone: it imports no torch, so that the processes really overlap
+CROWD = """
+import pathlib, sys, warnings
+from geocompress import jsonl
 
-
-def _damage_and_repair(directory, count):
-    for _ in range(count):
-        with (directory / "crowd.jsonl").open("ab") as file:
-            file.write(b"\n{broken\n")
-        with pytest.warns(store.RejectedLines):
-            store.repair("crowd", directory=directory, required=NONE)
+path, worker, count = pathlib.Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+warnings.simplefilter("ignore")
+for index in range(count):
+    if worker >= 0:
+        jsonl.append_line(path, jsonl.encode({"worker": worker, "index": index, "text": "é" * 3000}))
+    else:
+        with path.open("ab") as file:
+            file.write(b"\\n{broken\\n")
+        assert jsonl.move_aside(path, lambda row: None)
+"""
 
 
 def test_processes_append_and_repair_at_once_without_losing_a_row(tmp_path):
-    context = multiprocessing.get_context("fork")
-    store.append("crowd", {"worker": -1, "index": 0}, directory=tmp_path, required=NONE)
-    crowd = [context.Process(target=_append_many, args=(tmp_path, worker, 40)) for worker in range(3)]
-    crowd.append(context.Process(target=_damage_and_repair, args=(tmp_path, 20)))
-    for process in crowd:
-        process.start()
-    for process in crowd:
-        process.join()
-    assert [process.exitcode for process in crowd] == [0, 0, 0, 0]
-    rows = store.read("crowd", directory=tmp_path, required=NONE)
-    assert sorted((row["worker"], row["index"]) for row in rows if row["worker"] >= 0) == [
-        (worker, index) for worker in range(3) for index in range(40)
+    path = tmp_path / "crowd.jsonl"
+    path.touch()
+    crowd = [
+        subprocess.Popen([sys.executable, "-c", CROWD, os.fspath(path), str(worker), str(count)])
+        for worker, count in [(0, 200), (1, 200), (2, 200), (-1, 100)]
     ]
+    assert [process.wait() for process in crowd] == [0, 0, 0, 0]
+    rows = jsonl.read_rows(path, lambda row: None)
+    expected = [(worker, index) for worker in range(3) for index in range(200)]
+    assert sorted((row["worker"], row["index"]) for row in rows) == expected
+    assert all(row["text"] == "é" * 3000 for row in rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,6 +243,10 @@ class Config:
     alpha: float = 1e-6
     task: object = dataclasses.field(default_factory=lambda: tasks.stripe(5))
     dtype: object = torch.float64
+
+
+class Twin(Config):
+    """The same fields under another name."""
 
 
 def test_keys_are_the_identity_of_a_config():
@@ -259,9 +260,11 @@ def test_keys_are_the_identity_of_a_config():
             Config(task=tasks.stripe(5, x_min=-0.5)),
             Config(dtype=torch.float32),
             Config(alpha=float("inf")),
+            Config(task=Config(task=None)),
+            Config(task=Twin(task=None)),
         ]
     }
-    assert len(keys) == 7
+    assert len(keys) == 9
     assert store.key(Config(alpha=1)) == store.key(Config(alpha=1.0)) == store.key(Config(alpha=np.float64(1)))
 
     fields = [
