@@ -59,7 +59,7 @@ def explicit_hinge_flow(params, x, y, *, alpha, dt, t_end):
         omega, b, beta = omega + dt * beta[:, None] * moment, b + dt * beta * moment_b, new_beta
 
 
-def box_qp(matrix, q, steps=200_000):
+def box_qp(matrix, q, steps=30_000):
     """min ½ cᵀAc − qᵀc on [0, 1]ⁿ by projected gradient with the step 1/‖A‖."""
     length = 1 / np.linalg.eigvalsh(matrix)[-1]
     c = np.full(len(q), 0.5)

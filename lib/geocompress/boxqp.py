@@ -31,7 +31,7 @@ def kkt_residual(gradient: Vector, c: Vector) -> Vector:
     return np.where(c <= 0, np.maximum(-gradient, 0), np.where(c >= 1, np.maximum(gradient, 0), np.abs(gradient)))
 
 
-def boxqp(matrix: Float[ndarray, "n n"], q: Vector, c: Vector, *, tol: float = 1e-9) -> BoxQPSolution:
+def boxqp(matrix: ndarray, q: ndarray, c: ndarray, *, tol: float = 1e-9) -> BoxQPSolution:
     """Minimise ½ cᵀAc − qᵀc over the unit box, starting from `c`.
 
     Projected Newton steps (Bertsekas, SIAM J. Control Optim. 20, 221 (1982)) on the coordinates not held by a bound:
@@ -67,7 +67,6 @@ def boxqp(matrix: Float[ndarray, "n n"], q: Vector, c: Vector, *, tol: float = 1
 
 def _projected_newton(matrix: ndarray, q: ndarray, c: ndarray, goal: float, max_steps: int = 40) -> BoxQPSolution:
     """Newton on the free coordinates, clipped into the box, with an Armijo search along the clipped path."""
-    ridge = 1e-14 * len(q) * matrix.diagonal().max()
     product = matrix @ c
     for step in range(max_steps):
         gradient = product - q
@@ -75,10 +74,8 @@ def _projected_newton(matrix: ndarray, q: ndarray, c: ndarray, goal: float, max_
         if residual <= goal:
             return BoxQPSolution(c, residual, step)
         free = np.flatnonzero(~(((c <= 0) & (gradient >= 0)) | ((c >= 1) & (gradient <= 0))))
-        block = matrix[np.ix_(free, free)]
-        block.flat[:: len(free) + 1] += ridge
-        factor, failed = lapack.dpotrf(block, lower=1, overwrite_a=1)
-        if failed:
+        factor = _factor(matrix[np.ix_(free, free)], len(q) * matrix.diagonal().max())
+        if factor is None:
             return BoxQPSolution(c, residual, step)
         direction = np.zeros_like(c)
         direction[free] = -lapack.dpotrs(factor, gradient[free], lower=1)[0]
@@ -87,6 +84,17 @@ def _projected_newton(matrix: ndarray, q: ndarray, c: ndarray, goal: float, max_
             return BoxQPSolution(c, residual, step)
         c, product = moved
     return BoxQPSolution(c, float(kkt_residual(product - q, c).max()), max_steps)
+
+
+def _factor(block: ndarray, scale: float) -> ndarray | None:
+    """Cholesky factor of a block, with the smallest ridge that rounding lets pass; None when none does."""
+    for ridge in (1e-14 * scale, 1e-12 * scale, 1e-10 * scale):
+        lifted = block.copy()
+        lifted.flat[:: len(block) + 1] += ridge
+        factor, failed = lapack.dpotrf(lifted, lower=1, overwrite_a=1)
+        if not failed:
+            return factor
+    return None
 
 
 def _armijo(

@@ -123,7 +123,7 @@ def hinge_flow(
     return _states(problem, start or _first_state(problem, params), max_time, max_steps)
 
 
-def _check_data(params: Params, x: Tensor, y: Tensor) -> None:
+def _check_data(params: Params, x: object, y: object) -> None:
     if not isinstance(x, Tensor) or not isinstance(y, Tensor):
         raise TypeError(f"hinge_flow: x and y must be torch tensors, got {type(x).__name__} and {type(y).__name__}")
     dtypes = {x.dtype, y.dtype, *(value.dtype for value in params.values())}
@@ -200,7 +200,7 @@ def _states(problem: _Problem, state: State, max_time: float, max_steps: int) ->
 def _advance(problem: _Problem, state: State, at: Linearisation, longest: float) -> tuple[State, Linearisation]:
     """One accepted step, at most `longest`; a rejected try lends its multipliers to the next, shorter one."""
     dt, c, growth = min(state.dt, longest), state.multipliers, 3.0
-    shortest = 1e-10 * state.dt
+    shortest = 1e-10 * (state.t or state.dt)  # steps that shrink towards a wall add up to nothing
     while dt > shortest:
         slope_start = problem.velocity(at, c)
         middle = problem.linearise(_move(state.params, slope_start, dt / 2))

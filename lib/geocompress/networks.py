@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -19,6 +19,7 @@ from geocompress.checks import integer
 Params = dict[str, Tensor]
 
 
+@runtime_checkable
 class Linearisation(Protocol):
     """First-order picture of a network at fixed parameters on fixed points: f(W + δ) ≈ output + pushforward(δ)."""
 
@@ -34,6 +35,7 @@ class Linearisation(Protocol):
         """⟨∇f(x_μ), ∇f(x_ν)⟩ for the points numbered in `rows`, shape (s, s)."""
 
 
+@runtime_checkable
 class Network(Protocol):
     """What `flow` asks of a network. `width` sets the unit of mean-field time: Ẇ = −(width/α) ∂L/∂W."""
 
@@ -74,8 +76,8 @@ class OneHidden:
         draws = {k: torch.randn(s, generator=generator, dtype=torch.float64) for k, s in shapes.items()}
         return {k: v.to(device=device, dtype=dtype) for k, v in draws.items()}
 
-    def linearise(self, params: Params, x: Float[Tensor, "p d"]) -> OneHiddenLinearisation:
-        """The linearisation at `params` on `x`: costs one (p, d+1) × (d+1, h) product and one pass over its result."""
+    def linearise(self, params: Params, x: Tensor) -> OneHiddenLinearisation:
+        """The linearisation at `params` on `x` (p, d): costs one (p, d+1) × (d+1, h) product and one pass over its result."""
         return OneHiddenLinearisation(params, self._augment(x))
 
     def forward(self, params: Params, x: Float[Tensor, "p d"], *, block: int = 4096) -> Float[Tensor, " p"]:

@@ -133,6 +133,13 @@ def _versions() -> dict[str, str | None]:
 
 
 @functools.cache
+def code_version() -> str:
+    """Short hash of the library's own sources: rows computed by other code are other rows."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(path.name.encode() + path.read_bytes() for path in sources)).hexdigest()[:12]
+
+
+@functools.cache
 def _git_state() -> tuple[str | None, bool | None]:
     root = repository()
     if root is None:

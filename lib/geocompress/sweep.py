@@ -1,8 +1,8 @@
 """A grid of configs becomes a table of rows: local processes, each finished row on disk at once, resumable.
 
 A config is an instance of a frozen dataclass, a point of the sweep is `function(config) → row`. Rows lie in
-NAME.jsonl in the cache, under the key of their config; the code that computed them is not part of that key, so after a
-change of code give the sweep another name.
+NAME.jsonl under the key of their config. In the cache, where they lie unless told otherwise, each version of the
+library has a folder of its own: rows that other code computed are never taken for this one's.
 """
 
 import contextlib
@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from geocompress import store
 from geocompress.checks import Whole, integer
+from geocompress.provenance import code_version
 
 FAILED = "FAILED"  # status of a point whose function raised
 DONE = "DONE"  # status of a point whose row has none of its own
@@ -90,7 +91,7 @@ def run(
     """
     jobs = joblib.cpu_count() if jobs is None else integer(jobs, "jobs")
     threads = 1 if threads is None else integer(threads, "threads")
-    directory = store.cache_directory() if directory is None else Path(directory)
+    directory = store.cache_directory() / code_version() if directory is None else Path(directory)
     wanted = {store.key(config): config for config in configs}
     rows = _on_disk(name, directory)
     todo = {

@@ -1,0 +1,74 @@
+"""The box quadratic program against projected gradients, and against its own optimality conditions."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import reference
+from geocompress import boxqp
+
+
+def random_problem(n, rank, scale, seed):
+    rng = np.random.default_rng(seed)
+    factor = rng.standard_normal((n, rank))
+    return scale * factor @ factor.T, 2 * rng.standard_normal(n), rng.random(n)
+
+
+def test_agrees_with_projected_gradients():
+    for seed in range(5):
+        matrix, q, start = random_problem(12, 20, 1.0, seed)
+        solution = boxqp.boxqp(matrix, q, start)
+        np.testing.assert_allclose(solution.c, reference.box_qp(matrix, q), atol=1e-7)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    n=st.integers(1, 60),
+    rank=st.integers(1, 70),
+    log_scale=st.floats(-4, 4),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_optimality_conditions_hold_for_any_rank_and_scale(n, rank, log_scale, seed):
+    matrix, q, start = random_problem(n, rank, 10**log_scale, seed)
+    solution = boxqp.boxqp(matrix, q, start)
+    assert solution.c.min() >= 0
+    assert solution.c.max() <= 1
+    gradient = matrix @ solution.c - q
+    goal = 1e-7 * max(1, np.abs(q).max())
+    assert (gradient[solution.c < 1] >= -goal).all()
+    assert (gradient[solution.c > 0] <= goal).all()
+    assert solution.residual == pytest.approx(boxqp.kkt_residual(gradient, solution.c).max(), abs=1e-9)
+
+
+def test_the_interior_point_method_stands_on_its_own():
+    for seed, rank in ((0, 30), (1, 8)):
+        matrix, q, _ = random_problem(25, rank, 1.0, seed)
+        inner = boxqp._interior_point(matrix, q, 1e-9)
+        assert boxqp._projected_newton(matrix, q, inner.c, 1e-9).residual < 1e-7
+        reached = 0.5 * inner.c @ matrix @ inner.c - q @ inner.c
+        slow = reference.box_qp(matrix, q)
+        assert reached == pytest.approx(0.5 * slow @ matrix @ slow - q @ slow, rel=1e-6)
+
+
+def test_starting_from_the_answer_needs_no_factorisation():
+    matrix, q, start = random_problem(20, 40, 1.0, 7)
+    answer = boxqp.boxqp(matrix, q, start).c
+    assert boxqp.boxqp(matrix, q, answer).factorisations == 0
+
+
+def test_residual_sees_each_kind_of_violation():
+    gradient = np.array([-0.5, 0.5, -0.5, 0.5, 0.25])
+    c = np.array([0.0, 0.0, 1.0, 1.0, 0.5])
+    np.testing.assert_array_equal(boxqp.kkt_residual(gradient, c), [0.5, 0, 0, 0.5, 0.25])
+
+
+def test_nothing_to_solve_is_solved():
+    assert boxqp.boxqp(np.zeros((0, 0)), np.zeros(0), np.zeros(0)).residual == 0
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(ValueError, match=r"expected A \(2, 2\)"):
+        boxqp.boxqp(np.eye(3), np.ones(2), np.zeros(2))
+    with pytest.raises(ValueError, match="finite"):
+        boxqp.boxqp(np.eye(2), np.array([1.0, np.nan]), np.zeros(2))

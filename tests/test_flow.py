@@ -1,0 +1,194 @@
+"""The implicit flow against brute force, its optimality conditions, conservation laws, limits, and bad input."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import reference
+from geocompress import compression, flow, networks, tasks
+from geocompress.flow import Status
+
+NET = networks.OneHidden(d=3, width=40)
+
+
+def data(p=14, seed=101):
+    return tasks.stripe(3).sample(p, seed)
+
+
+def run(alpha=1e-6, params=None, **settings):
+    x, y = data()
+    return list(flow.hinge_flow(NET, params or NET.init(0), x, y, alpha=alpha, **settings))
+
+
+def distance(states, times, margins):
+    """Largest difference of any margin at any common time."""
+    common = [s for s in states if s.t <= times[-1]]
+    assert len(common) > 10
+    truth = np.stack([np.interp([s.t for s in common], times, column) for column in margins.T], axis=1)
+    return np.abs(truth - np.stack([s.margins.numpy() for s in common])).max()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alpha", [1.0, 1e-2])
+def test_margins_converge_to_those_of_a_brute_force_integration(alpha):
+    x, y = data()
+    times, margins = reference.explicit_hinge_flow(NET.init(0), x, y, alpha=alpha, dt=2e-4, t_end=60)
+    errors = [distance(run(alpha, margin_tol=tol, state_tol=tol), times, margins) for tol in (1e-2, 1e-3)]
+    assert errors[1] < 0.01
+    assert errors[1] < 0.35 * errors[0]
+
+
+def test_every_point_is_fitted_and_the_loss_is_exactly_zero():
+    end = run()[-1]
+    assert end.status is Status.FITTED
+    assert end.loss == 0.0
+    assert bool((end.margins >= 1).all())
+
+
+def test_multipliers_are_complementary_to_the_margins_after_every_step():
+    tol = 0.02
+    states = run(margin_tol=tol)
+    assert max(s.kkt for s in states) < 1e-6
+    on_margin = 0
+    for state in states[1:]:
+        c, margins = state.multipliers, state.margins
+        assert 0 <= float(c.min()) <= float(c.max()) <= 1
+        assert bool((margins[c < 1] >= 1 - tol).all())
+        assert bool((margins[c > 0] <= 1 + tol).all())
+        on_margin += int(((c > 0) & (c < 1)).sum())
+    assert on_margin > 20  # or the test has tested nothing
+
+
+def test_the_loss_never_grows_by_more_than_the_tolerance_of_a_step():
+    for tol in (0.1, 0.01):
+        losses = [s.loss for s in run(margin_tol=tol, state_tol=tol)]
+        assert losses[0] == 1.0
+        assert max(np.diff(losses)) <= 0.1 * tol
+
+
+def test_balance_is_conserved_in_the_limit_of_small_steps():
+    drift = []
+    for tol in (3e-2, 3e-3):
+        states = run(1.0, margin_tol=tol, state_tol=tol)
+        change = compression.balance(states[-1].params) - compression.balance(states[0].params)
+        drift.append(float(change.abs().max()))
+    assert drift[1] < 0.01
+    assert drift[1] < 0.5 * drift[0]
+
+
+def test_small_alpha_is_the_same_as_small_weights():
+    params = NET.init(0)
+    small = {k: 1e-3 * v for k, v in params.items()}
+    for a, b in zip(run(1e-6), run(1.0, small), strict=True):
+        assert a.t == pytest.approx(b.t, rel=1e-6)
+        torch.testing.assert_close(a.margins, b.margins, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(1e-3 * a.params["omega"], b.params["omega"], rtol=1e-5, atol=1e-8)
+
+
+def test_large_alpha_leaves_the_weights_where_they_were():
+    states = run(1e6)
+    assert states[-1].status is Status.FITTED
+    params, start = states[-1].params, states[0].params
+    assert all(float((params[k] - start[k]).abs().max()) < 1e-3 for k in params)
+    assert compression.amplification(params, 1) == pytest.approx(compression.amplification(start, 1), rel=1e-3)
+
+
+def test_large_alpha_ends_on_the_same_function_as_the_constant_kernel():
+    """With K constant the end state satisfies margins = K·(∫c dt)/p, with ∫c dt non-negative."""
+    x, y = data()
+    states = run(1e6)
+    kernel = torch.outer(y, y) * NET.ntk(NET.init(0), x) * 1e6 / len(y)
+    force = torch.linalg.lstsq(kernel, states[-1].margins[:, None]).solution[:, 0]
+    torch.testing.assert_close(kernel @ force, states[-1].margins, rtol=1e-4, atol=1e-4)
+    assert float(force.min()) > -1e-3 * float(force.max())
+
+
+def test_a_restart_from_any_state_gives_the_same_trajectory():
+    states = run()
+    x, y = data()
+    middle = states[len(states) // 2]
+    again = list(flow.hinge_flow(NET, NET.init(0), x, y, alpha=1e-6, start=middle))
+    assert [s.t for s in again] == [s.t for s in states[len(states) // 2 :]]
+    assert torch.equal(again[-1].margins, states[-1].margins)
+
+
+def test_the_order_of_the_points_does_not_matter():
+    x, y = data()
+    back = torch.arange(len(y) - 1, -1, -1)
+    end = list(flow.hinge_flow(NET, NET.init(0), x[back], y[back], alpha=1.0, margin_tol=1e-2, state_tol=1e-2))[-1]
+    torch.testing.assert_close(end.margins[back], run(1.0, margin_tol=1e-2, state_tol=1e-2)[-1].margins)
+
+
+def test_a_run_ends_with_the_reason():
+    assert run(max_steps=5)[-1].status is Status.MAX_STEPS
+    stopped = run(max_time=12.5)[-1]
+    assert (stopped.status, stopped.t) == (Status.MAX_TIME, 12.5)
+    assert [s.status for s in run(max_steps=5)[:-1]] == [Status.RUNNING] * 6
+
+
+def test_a_diverging_network_is_reported_and_not_followed():
+    class Exploding(networks.OneHidden):
+        def linearise(self, params, x):
+            at = super().linearise(params, x)
+            if float(params["beta"].abs().max()) > 3.5:
+                at.output = at.output + math.nan
+            return at
+
+    x, y = data()
+    *_, end = flow.hinge_flow(Exploding(d=3, width=40), NET.init(0), x, y, alpha=1e-6)
+    assert end.status is Status.DIVERGED
+    assert bool(end.margins.isfinite().all())
+
+
+def test_fitted_data_need_no_step():
+    x, y = data()
+    done = run()[-1]
+    start = dataclasses.replace(done, status=Status.RUNNING)
+    states = list(flow.hinge_flow(NET, NET.init(0), x, y, alpha=1e-6, start=start))
+    assert states[-1].step <= done.step + 1
+    torch.testing.assert_close(states[-1].margins, done.margins)
+
+
+def test_float32_reaches_the_end_too():
+    x, y = data()
+    params = {k: v.float() for k, v in NET.init(0).items()}
+    *_, end = flow.hinge_flow(NET, params, x.float(), y.float(), alpha=1e-6)
+    assert end.status is Status.FITTED
+    assert end.margins.dtype == torch.float32
+
+
+X, Y = data()
+BAD = {
+    "alpha of zero": ({"alpha": 0.0}, ValueError, "alpha must be a positive number"),
+    "alpha below zero": ({"alpha": -1.0}, ValueError, "alpha must be a positive number"),
+    "alpha nan": ({"alpha": math.nan}, ValueError, "alpha must be a positive number"),
+    "alpha infinite": ({"alpha": math.inf}, ValueError, "alpha must be a positive number"),
+    "margin tolerance": ({"margin_tol": 0.0}, ValueError, "margin_tol must be"),
+    "no steps": ({"max_steps": 0}, ValueError, "max_steps must be"),
+    "no time": ({"max_time": math.nan}, ValueError, "max_time must be"),
+    "flat x": ({"x": X[:, 0]}, ValueError, r"expected x \(p, d\)"),
+    "no points": ({"x": X[:0], "y": Y[:0]}, ValueError, "p ≥ 1"),
+    "x too narrow": ({"x": X[:, :2]}, ValueError, r"shape \(p, 3\)"),
+    "y too short": ({"y": Y[:-1]}, ValueError, r"y \(p,\)"),
+    "dtype": ({"x": X.float()}, TypeError, "share one floating-point dtype"),
+    "integers": ({"y": Y.long()}, TypeError, "share one floating-point dtype"),
+    "labels 0 and 1": ({"y": (Y + 1) / 2}, ValueError, "−1 or \\+1"),
+    "one class": ({"y": torch.ones_like(Y)}, ValueError, "both classes"),
+    "nan": ({"x": X.where(X > 0, math.nan)}, ValueError, "finite"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_before_the_first_step(case):
+    change, error, message = BAD[case]
+    arguments = {"x": X, "y": Y, "alpha": 1e-6} | change
+    with pytest.raises(error, match=message):
+        flow.hinge_flow(NET, NET.init(0), **arguments)
+
+
+def test_arrays_of_numpy_are_refused():
+    with pytest.raises(TypeError, match="torch tensors, got ndarray"):
+        flow._check_data(NET.init(0), X.numpy(), Y)
