@@ -199,3 +199,25 @@ def test_bad_parameters_are_refused(call, message):
 def test_text_is_no_measurement():
     with pytest.raises(TypeError, match="p: expected a sequence of numbers"):
         exponents._vector(["many", "few"], "p")
+
+
+def test_amplifications_average_as_their_noise_does():
+    p = np.repeat([64, 256, 1024], 400)
+    noise = np.random.default_rng(3).chisquare(4, len(p)) / 4
+    fit = exponents.fit_amplification(p, 0.9 * np.sqrt(p / noise))
+    assert fit.beta_low < -0.5 < fit.beta_high
+    assert fit.beta == pytest.approx(-0.5, abs=0.05)
+    assert (fit.mean_low < 0.9 * np.sqrt(fit.p)).all()
+    assert (fit.mean_high > 0.9 * np.sqrt(fit.p)).all()
+    exact = exponents.fit_amplification([1, 4, 16], [3, 6, 12])
+    assert (exact.beta, exact.prefactor) == (pytest.approx(-0.5), pytest.approx(3))
+    np.testing.assert_allclose(exact.mean_error, [3, 6, 12])
+
+
+def test_intervals_of_the_means_hold_the_means():
+    p = np.repeat([10, 20], 5)
+    error = np.random.default_rng(0).random(10) + 0.5
+    fit = exponents.fit_power_law(p, error)
+    assert (fit.mean_low < fit.mean_error).all()
+    assert (fit.mean_error < fit.mean_high).all()
+    assert np.isnan(exponents.fit_power_law([1, 2], [1.0, 0.5]).mean_low).all()

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from geocompress import store, sweep
+from geocompress.provenance import code_version
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,7 +211,7 @@ def test_kill_minus_nine_in_the_middle_then_the_same_call(tmp_path):
 def test_default_folder_is_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("GEOCOMPRESS_CACHE", os.fspath(tmp_path))
     sweep.run(square, [Config(p=1)], name="grid", progress=False)
-    assert len(on_disk(tmp_path)) == 1
+    assert len(on_disk(tmp_path / code_version())) == 1  # each version of the library has a folder of its own
 
 
 def test_nothing_to_do(tmp_path):

@@ -6,7 +6,8 @@ list of runs (p, ε), several seeds to a p; the power law is that of the mean er
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -106,8 +107,8 @@ def table(dims: Iterable[Whole], d_parallels: Iterable[Whole] = (1, 2), xi: Real
 class PowerLawFit:
     """ε = prefactor · p^{−beta} with a bootstrap interval [beta_low, beta_high], and the points behind it.
 
-    `p`, `mean_error`, `n_runs` have one entry per distinct p, in increasing order. The interval is nan where some p has
-    a single run: one run says nothing about its spread.
+    `p`, `mean_error`, its interval [`mean_low`, `mean_high`] and `n_runs` have one entry per distinct p, in increasing
+    order. An interval is nan where a p has a single run: one run says nothing about its spread.
     """
 
     beta: float
@@ -117,6 +118,8 @@ class PowerLawFit:
     confidence: float
     p: np.ndarray
     mean_error: np.ndarray
+    mean_low: np.ndarray
+    mean_high: np.ndarray
     n_runs: np.ndarray
 
     def predict(self, p: Numbers) -> np.ndarray | np.float64:
@@ -150,7 +153,34 @@ def fit_power_law(
     p_values, mean_error, n_runs, deviations = _resampled(p, error, n_bootstrap, seed)
     beta, low, high = _slope(p_values, mean_error, n_runs, deviations, confidence)
     prefactor = math.exp(np.log(mean_error).mean() + beta * np.log(p_values).mean())
-    return PowerLawFit(beta, low, high, prefactor, confidence, p_values, mean_error, n_runs)
+    upper = (1 + confidence) / 2
+    widening = stdtrit(np.maximum(n_runs - 1, 1), upper) / ndtri(upper)
+    mean_low, mean_high = mean_error * np.exp(widening * np.quantile(deviations, [1 - upper, upper], axis=0))
+    return PowerLawFit(beta, low, high, prefactor, confidence, p_values, mean_error, mean_low, mean_high, n_runs)
+
+
+def fit_amplification(p: Numbers, amplification: Numbers, **settings: Any) -> PowerLawFit:
+    """Fit λ = A p^{−β} to runs (p, λ), so β is near −½ where λ ~ √p; `settings` are those of `fit_power_law`.
+
+    The average over runs is (mean λ^{−2})^{−½}: the noise along x_⊥ enters λ^{−2} as a χ² variable, which averages
+    well, while λ itself has a heavy tail when d_⊥ is small. The prediction C √p is for this mean.
+
+    Raises
+    ------
+    TypeError, ValueError
+        as `fit_power_law`.
+    """
+    fit = fit_power_law(p, _vector(amplification, "amplification") ** -2, **settings)
+    return replace(
+        fit,
+        beta=-fit.beta / 2,
+        beta_low=-fit.beta_high / 2,
+        beta_high=-fit.beta_low / 2,
+        prefactor=fit.prefactor**-0.5,
+        mean_error=fit.mean_error**-0.5,
+        mean_low=fit.mean_high**-0.5,
+        mean_high=fit.mean_low**-0.5,
+    )
 
 
 def local_slopes(

@@ -77,7 +77,7 @@ class OneHidden:
         return {k: v.to(device=device, dtype=dtype) for k, v in draws.items()}
 
     def linearise(self, params: Params, x: Tensor) -> OneHiddenLinearisation:
-        """The linearisation at `params` on `x` (p, d): costs one (p, d+1) × (d+1, h) product and one pass over its result."""
+        """The linearisation at `params` on `x` (p, d): one (p, d+1) × (d+1, h) product and one pass over its result."""
         return OneHiddenLinearisation(params, self._augment(x))
 
     def forward(self, params: Params, x: Float[Tensor, "p d"], *, block: int = 4096) -> Float[Tensor, " p"]:
