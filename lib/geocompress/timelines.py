@@ -1,0 +1,70 @@
+"""Drawings of trainings: one run in time, and the amplifications of many; rows in, matplotlib artists out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from geocompress.checks import Real
+from geocompress.exponents import fit_amplification
+from geocompress.figures import COLOURS
+
+
+def training_periods(axes: Sequence[Axes], series: pd.DataFrame, t_star: Real, t_lambda_max: Real) -> None:
+    """One training on three stacked axes: λ, margins, and test error against time, the three periods shaded.
+
+    `series` has the columns of `experiments.Recording.series`; the compressing period lasts until `t_star`, the
+    fitting one until `t_lambda_max`, the over-fitting one to the end.
+    """
+    moving = series[series["t"] > 0]
+    t = moving["t"]
+    axes[0].plot(t, moving["amplification"], color=COLOURS["blue"])
+    axes[0].set(ylabel="amplification $\\lambda$", yscale="log")
+    axes[1].fill_between(t, moving["m10"], moving["m90"], color=COLOURS["sky"], alpha=0.4, label="8 points in 10")
+    axes[1].plot(t, moving["m50"], color=COLOURS["blue"], label="median")
+    axes[1].axhline(1, color="0.4", linestyle="--", label="margin 1")
+    axes[1].set(ylabel="margin $yF$", yscale="symlog")
+    axes[1].legend(loc="upper left")
+    unfitted = axes[1].twinx()
+    unfitted.plot(t, moving["unfitted"], color=COLOURS["vermilion"])
+    unfitted.set_ylabel("unfitted points", color=COLOURS["vermilion"])
+    unfitted.grid(visible=False)
+    axes[2].plot(t, moving["test_error"], color=COLOURS["black"])
+    axes[2].set(ylabel="test error", yscale="log", xlabel="mean-field time $t$")
+    borders = [t.min(), t_star, t_lambda_max, t.max()]
+    names = ("compressing", "fitting", "over-fitting")
+    for ax in axes:
+        ax.set(xscale="log", xlim=(borders[0], borders[-1]))
+        ax.axvspan(borders[1], borders[2], color="0.92", zorder=0)
+    for left, right, name in zip(borders, borders[1:], names, strict=False):
+        axes[0].text(np.sqrt(left * right), 1.02, name, transform=axes[0].get_xaxis_transform(), ha="center")
+
+
+def amplification_scaling(ax: Axes, rows: pd.DataFrame, label: str, *, filled: bool = True, shift: Real = 1.0) -> Axes:
+    """λ(t*) and the largest λ against p, averaged as in `exponents.fit_amplification`, with 95 % intervals.
+
+    `rows` has the columns p, lambda_star and lambda_max; `shift` moves the points sideways, so that two sources show.
+    """
+    for column, marker, colour, name in (
+        ("lambda_star", "o", "blue", "$\\lambda(t^*)$"),
+        ("lambda_max", "^", "vermilion", "$\\max_t\\lambda$"),
+    ):
+        fit = fit_amplification(rows.p, rows[column])
+        bars = np.stack([fit.mean_error - fit.mean_low, fit.mean_high - fit.mean_error])
+        style = {"color": COLOURS[colour], "mfc": COLOURS[colour] if filled else "white", "capsize": 3}
+        ax.errorbar(shift * fit.p, fit.mean_error, bars, fmt=marker, label=f"{name}, {label}", **style)
+    ax.set(xscale="log", yscale="log", xlabel="number of training points $p$", ylabel="amplification $\\lambda$")
+    return ax
+
+
+def amplification_in_time(ax: Axes, series: pd.DataFrame, t_star: Real, *, label: str, unit: Real = 1.0) -> Axes:
+    """λ/unit against time, with a dot at t*; `series` has the columns t and amplification."""
+    moving = series[series["t"] > 0]
+    (line,) = ax.plot(moving["t"], moving["amplification"] / unit, label=label)
+    at_star = np.interp(t_star, moving["t"], moving["amplification"]) / unit
+    ax.plot(t_star, at_star, "o", color=line.get_color())
+    ax.set(xscale="log", yscale="log", xlabel="mean-field time $t$")
+    return ax
