@@ -62,7 +62,7 @@ figures.use_style()
 # $x_\parallel = x_1$ for the informative direction ($d_\parallel = 1$) and $x_\perp$ for the other
 # $d_\perp = d - 1$.
 
-# %% mystnb={"image": {"alt": "Scatter plot of two coordinates of the training points. Squares of label minus one fill a vertical band, circles of label plus one lie on both sides of it."}, "figure": {"name": "fig-stripe-data", "caption": "The stripe: the training points of the run below in the plane of the informative coordinate and one of the others. The label flips at the two lines and depends on nothing else."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Scatter plot of two coordinates of the training points. Squares of label minus one fill a vertical band, circles of label plus one lie on both sides of it."}, "figure": {"name": "fig-stripe-data", "caption": "The stripe: the training points of the run below in the plane of the informative coordinate and one of the others. The label flips at the two lines and depends on nothing else."}}
 task = tasks.stripe(d)
 config = experiments.NetworkConfig(
     task="stripe", d=d, p=p, width=width, alpha=alpha, seed=seed, test_size=test_size, device=device
@@ -103,7 +103,7 @@ print(f"{end.status.value}: {int((end.margins >= 1).sum())} of {p} margins are a
 # as the data. Drag the slider. They start as a round cloud. Long before anything is fitted they fall onto the
 # horizontal axis: the first layer has turned towards the one direction that matters.
 
-# %% tags=["remove-output"]
+# %% tags=["hide-input", "remove-output"]
 animation = animations.moving_neurons(recording.planes, recording.series.t, recording.series.amplification)
 text = "Neurons as points in the plane of the informative and one other direction; over training they collapse onto the informative axis."
 glue("stripe_neurons", HTML(animations.embed(animation, "stripe-neurons", text)), display=False)
@@ -132,10 +132,10 @@ glue("stripe_neurons", HTML(animations.embed(animation, "stripe-neurons", text))
 #    period at $t^*$, the first time at which one point in ten has reached its margin.
 # 2. **Fitting.** Points reach margin 1 and stop pulling. Those that are left lie near the edges of the stripe.
 #    Compression goes on, more slowly, until $\lambda$ is at its largest.
-# 3. **Over-fitting.** The last points are fitted one by one, with whatever direction helps. $\lambda$ falls, and the test
-#    error gains nothing more.
+# 3. **Over-fitting.** The last points are fitted one by one, with whatever direction helps. $\lambda$ falls, and soon the
+#    test error stops falling.
 
-# %% mystnb={"image": {"alt": "Three stacked curves against time on a logarithmic axis: amplification rises from 1, peaks and falls; margins grow until all points are fitted; test error falls and then levels off."}, "figure": {"name": "fig-stripe-periods", "caption": "One training. Top: amplification λ. Middle: margins of the training points (median, and the span of eight points in ten) and the number of points still below margin 1. Bottom: test error on 4000 fresh points. The three periods are separated by t* and by the time of the largest λ; the fitting period is shaded."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three stacked curves against time on a logarithmic axis: amplification rises from 1, peaks and falls; margins grow until all points are fitted; test error falls and then levels off."}, "figure": {"name": "fig-stripe-periods", "caption": "One training. Top: amplification λ. Middle: margins of the training points (median, and the span of eight points in ten) and the number of points still below margin 1. Bottom: test error on 4000 fresh points. The three periods are separated by t* and by the time of the largest λ; the fitting period is shaded."}}
 fig, axes = plt.subplots(3, 1, figsize=(6.5, 7.5), sharex=True)
 timelines.training_periods(axes, recording.series, marks["t_star"], marks["t_lambda_max"])
 
@@ -163,7 +163,7 @@ rows = rows[(rows.d == d) & (rows.status == "FITTED")]
 glue("stripe_n_seeds", float(n_seeds), display=False)
 glue("stripe_fitted_share", 100 * float((live.status == "FITTED").mean()), display=False)
 
-# %% mystnb={"image": {"alt": "Amplification at t star and at its maximum against the number of points on logarithmic axes. The first follows a line proportional to the square root of p, the second rises faster."}, "figure": {"name": "fig-stripe-lambda", "caption": "Amplification against the number of training points. Full symbols: networks trained while this page was built; open symbols: published runs. Averages over seeds are $\\langle\\lambda^{-2}\\rangle^{-1/2}$, bars 95 % bootstrap intervals. Dashed: the prediction of the neuron dynamics of the theory chapter (dark), and the simpler estimate that averages over all points (light)."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Amplification at t star and at its maximum against the number of points on logarithmic axes. The first follows a line proportional to the square root of p, the second rises faster."}, "figure": {"name": "fig-stripe-lambda", "caption": "Amplification against the number of training points. Full symbols: networks trained while this page was built; open symbols: published runs. Averages over seeds are $\\langle\\lambda^{-2}\\rangle^{-1/2}$, bars 95 % bootstrap intervals. Dashed: the prediction of the neuron dynamics of the theory chapter (dark), and the simpler estimate that averages over all points (light)."}}
 fig, ax = plt.subplots()
 timelines.amplification_scaling(ax, live, "live")
 if len(rows):
@@ -200,10 +200,11 @@ glue("stripe_naive", naive, display=False)
 # {glue:text}`stripe_peak_slope:.2f` ({glue:text}`stripe_peak_low:.2f` to {glue:text}`stripe_peak_high:.2f`). It is reached
 # later, while only the points near the edges still pull, and the prediction does not cover that period.
 #
-# {numref}`fig-stripe-collapse` shows the same in time. If the compressing period is what the theory says, curves of
-# $\lambda/\sqrt p$ for different $p$ should lie on each other until $t^*$, and only there.
+# {numref}`fig-stripe-collapse` shows the same in time. The compressing period ends on a plateau, and the plateaus of
+# different $p$ fall together once $\lambda$ is divided by $\sqrt p$. What comes after $t^*$ does not: there each sample goes
+# its own way.
 
-# %% mystnb={"image": {"alt": "Two panels of amplification against time for several numbers of points; divided by the square root of p the curves come together in the compressing period."}, "figure": {"name": "fig-stripe-collapse", "caption": "Left: amplification in time, one network for each number of points. Right: the same divided by √p. Dots mark t*; the dashed line is the prediction of the neuron dynamics for the plateau of the compressing period."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of amplification against time for several numbers of points; divided by the square root of p the curves come together in the compressing period."}, "figure": {"name": "fig-stripe-collapse", "caption": "Left: amplification in time, one network for each number of points. Right: the same divided by √p. Dots mark t*; the dashed line is the prediction of the neuron dynamics for the plateau of the compressing period."}}
 fig, axes = plt.subplots(1, 2, figsize=(7, 3.8))
 for count in p_grid:
     series = experiments.record_network(dataclasses.replace(config, p=count), test_size=1).series
@@ -237,7 +238,7 @@ print(f"feature regime, d = {d}, p = {min(p_grid)} to {max(p_grid)}, {n_seeds} s
 print(f"beta = {fit.beta:.2f}, 95 % interval {fit.beta_low:.2f} to {fit.beta_high:.2f}")
 print(f"predicted {predicted} = {float(predicted):.3f}")
 
-# %% mystnb={"image": {"alt": "Test error against number of training points on logarithmic axes, with fitted line and a dashed line of the predicted slope."}, "figure": {"name": "fig-stripe-learning", "caption": "Learning curve in the feature regime: test error of networks trained to zero loss, mean over seeds with 95 % bootstrap intervals. Black: trained while this page was built, with the fitted power law. Blue: published runs. Dashed: predicted slope for the feature regime; its height means nothing."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Test error against number of training points on logarithmic axes, with fitted line and a dashed line of the predicted slope."}, "figure": {"name": "fig-stripe-learning", "caption": "Learning curve in the feature regime: test error of networks trained to zero loss, mean over seeds with 95 % bootstrap intervals. Black: trained while this page was built, with the fitted power law. Blue: published runs. Dashed: predicted slope for the feature regime; its height means nothing."}}
 fig, ax = plt.subplots()
 style = {"label": "live", "fit": fit.predict, "fit_label": f"fit, $\\beta = {fit.beta:.2f}$"}
 figures.learning_curve(ax, fit.p, fit.mean_error, fit.mean_low, fit.mean_high, prediction=beta_feature, **style)
@@ -258,7 +259,7 @@ _ = ax.legend()
 
 # %% tags=["hide-input"]
 not_yet = "not yet run"
-texts = dict.fromkeys(("beta", "window", "runs", "made", "star", "peak"), not_yet)
+texts = dict.fromkeys(("beta", "window", "runs", "made", "star", "peak", "prefactor"), not_yet)
 if len(rows):
     last = rows[rows.p >= rows.p.max() / 8]
     best, widest = exponents.fit_power_law(last.p, last.test_error), rows.width.max()
@@ -269,6 +270,7 @@ if len(rows):
     for key, column in (("star", "lambda_star"), ("peak", "lambda_max")):
         power = exponents.fit_amplification(rows.p, rows[column])
         texts[key] = f"{-power.beta:.2f} ({-power.beta_high:.2f} to {-power.beta_low:.2f})"
+    texts["prefactor"] = f"{(rows.p / rows.lambda_star**2).mean() ** -0.5:.2f}"
 
 # %% tags=["hide-input"]
 live_text = {
@@ -291,7 +293,7 @@ for source, cells in (("published", texts), ("live", live_text)):
 #
 # Intervals are 95 %. Published: {glue:text}`stripe_published_runs` in the fit of $\beta$; made {glue:text}`stripe_published_made`.
 
-# %% mystnb={"image": {"alt": "Local exponent of the learning curve for each octave of p, with error bars and a dashed line at the prediction."}, "figure": {"name": "fig-stripe-slopes", "caption": "Local exponent of the learning curve octave by octave, with 95 % intervals: published runs where there are any, else the runs of this page. Dashed: prediction for the feature regime."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Local exponent of the learning curve for each octave of p, with error bars and a dashed line at the prediction."}, "figure": {"name": "fig-stripe-slopes", "caption": "Local exponent of the learning curve octave by octave, with 95 % intervals: published runs where there are any, else the runs of this page. Dashed: prediction for the feature regime."}}
 source = rows if len(rows) else live
 fig, ax = plt.subplots(figsize=(6.5, 3.2))
 figures.local_slopes(ax, exponents.local_slopes(source.p, source.test_error), beta_feature)
@@ -321,9 +323,3 @@ _ = ax.legend()
 #   theory says it does not.)
 # - Half-way to lazy: `-p alpha 1.0`. When does compression disappear?
 # - A narrow net: `-p width 100`. What changes first, the amplification or the error?
-#
-# ## References
-#
-# ```{bibliography}
-# :filter: docname in docnames
-# ```

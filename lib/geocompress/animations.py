@@ -76,7 +76,8 @@ def embed(figure: go.Figure, name: str, description: str) -> str:
         full_html=False,
         include_plotlyjs=PLOTLY_FROM_CHAPTER,
         div_id=name,
-        config={"displaylogo": False, "responsive": True},
+        auto_play=False,  # the reader starts it, at the beginning
+        config={"displayModeBar": False, "responsive": True},
     )
     return f'<div role="img" aria-label="{escape(description)}">{body}</div>'
 
@@ -95,18 +96,10 @@ def _title(t: float, amplification: float) -> str:
 def _slider(chosen: np.ndarray, times: Sequence[float]) -> dict:
     show = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
     steps = [{"method": "animate", "args": [[str(i)], show], "label": f"{times[i]:.3g}"} for i in chosen]
-    return {"steps": steps, "currentvalue": {"prefix": "t = "}, "pad": {"t": 50}, "x": 0.12, "len": 0.88}
+    return {"steps": steps, "currentvalue": {"prefix": "t = "}, "pad": {"t": 50}}
 
 
 def _play_button() -> dict:
     play = {"frame": {"duration": 120, "redraw": True}, "fromcurrent": True, "transition": {"duration": 0}}
     button = {"label": "Play", "method": "animate", "args": [None, play]}
-    return {
-        "type": "buttons",
-        "buttons": [button],
-        "x": 0.0,
-        "y": 0,
-        "yanchor": "top",
-        "xanchor": "left",
-        "pad": {"t": 60},
-    }
+    return {"type": "buttons", "buttons": [button], "x": 1, "y": 1.02, "xanchor": "right", "yanchor": "bottom"}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from geocompress.checks import Real
 from geocompress.exponents import fit_amplification
@@ -57,6 +58,9 @@ def amplification_scaling(ax: Axes, rows: pd.DataFrame, label: str, *, filled: b
         style = {"color": COLOURS[colour], "mfc": COLOURS[colour] if filled else "white", "capsize": 3}
         ax.errorbar(shift * fit.p, fit.mean_error, bars, fmt=marker, label=f"{name}, {label}", **style)
     ax.set(xscale="log", yscale="log", xlabel="number of training points $p$", ylabel="amplification $\\lambda$")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.yaxis.set_minor_locator(NullLocator())
     return ax
 
 
