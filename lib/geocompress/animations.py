@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from html import escape
 
 import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from geocompress.figures import COLOURS
 
@@ -16,8 +16,8 @@ PLOTLY_FROM_CHAPTER = "../shared/plotly.min.js"  # one copy for all pages, put t
 
 def moving_neurons(
     planes: Float[np.ndarray, "frames h 2"],
-    times: Sequence[float],
-    amplifications: Sequence[float],
+    times: ArrayLike,
+    amplifications: ArrayLike,
     *,
     neurons: int = 400,
     frames: int = 40,
@@ -38,6 +38,7 @@ def moving_neurons(
     Raises:
         ValueError: lengths differ.
     """
+    times, amplifications = np.asarray(times), np.asarray(amplifications)
     if not len(planes) == len(times) == len(amplifications):
         raise ValueError(f"expected one time and λ a frame, got {len(planes)}, {len(times)}, {len(amplifications)}")
     chosen = np.unique(np.linspace(0, len(planes) - 1, min(frames, len(planes))).round().astype(int))
@@ -93,7 +94,7 @@ def _title(t: float, amplification: float) -> str:
     return f"t = {t:.3g},  λ = {amplification:.3g}"
 
 
-def _slider(chosen: np.ndarray, times: Sequence[float]) -> dict:
+def _slider(chosen: np.ndarray, times: np.ndarray) -> dict:
     show = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
     steps = [{"method": "animate", "args": [[str(i)], show], "label": f"{times[i]:.3g}"} for i in chosen]
     return {"steps": steps, "currentvalue": {"prefix": "t = "}, "pad": {"t": 50}}

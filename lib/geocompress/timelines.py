@@ -14,7 +14,7 @@ from geocompress.exponents import fit_amplification
 from geocompress.figures import COLOURS
 
 
-def training_periods(axes: Sequence[Axes], series: pd.DataFrame, t_star: Real, t_lambda_max: Real) -> None:
+def training_periods(axes: Sequence[Axes] | np.ndarray, series: pd.DataFrame, t_star: Real, t_lambda_max: Real) -> None:
     """One training on three stacked axes: λ, margins, and test error against time, the three periods shaded.
 
     `series` has the columns of `experiments.Recording.series`; the compressing period lasts until `t_star`, the
