@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book html test lint run sync lock clean
+.PHONY: help setup book html test lint run sync readme lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):[^#]*## /  make \1|/' \
@@ -35,6 +35,9 @@ run: setup  ## run one chapter at full scale: make run CHAPTER=stripe [ARGS="-p 
 
 sync: setup  ## run the chapters and rewrite the committed notebooks (the only target that does)
 	@$(BIN)/python tools/build_book.py sync $(CHAPTER)
+
+readme: book  ## draw the README's figure from the published rows and write its table of figures and seconds
+	@$(BIN)/python tools/readme.py
 
 lock: setup  ## choose the newest allowed versions again and write requirements.lock
 	@{ echo '# Exact versions and hashes for Python 3.11 to 3.13 on any system; written by `make lock`, not by hand.'; \

@@ -12,6 +12,7 @@ machine in an output, any warning of Sphinx.
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -28,6 +29,8 @@ import plotly
 from jupytext.compare import NotebookDifference, compare_notebooks
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
+
+from geocompress.provenance import device_name
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = ROOT / "chapters"
@@ -112,6 +115,8 @@ def execute(name: str, key: str, threads: int) -> tuple[str, float, str]:
     nbformat.write(notebook, target)
     if not problem:
         (EXECUTED / f"{name}.key").write_text(key)
+        took = {"seconds": time.monotonic() - started, "device": device_name("cpu")}
+        (EXECUTED / f"{name}.json").write_text(json.dumps(took))
         (EXECUTED / f"{name}-failed.ipynb").unlink(missing_ok=True)
     return name, time.monotonic() - started, problem
 

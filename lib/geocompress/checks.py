@@ -14,12 +14,9 @@ def integer(value: object, name: str, minimum: int = 1) -> int:
 
     numpy integers are welcome; booleans, floats and strings are not, even when they are whole.
 
-    Raises
-    ------
-    TypeError
-        if `value` is not an integer.
-    ValueError
-        if it is smaller than `minimum`.
+    Raises:
+        TypeError: if `value` is not an integer.
+        ValueError: if it is smaller than `minimum`.
     """
     try:
         if isinstance(value, bool):
@@ -37,12 +34,9 @@ def integer(value: object, name: str, minimum: int = 1) -> int:
 def real(value: object, name: str, low: Real = -math.inf, high: Real = math.inf) -> float:
     """Return `value` as a float in the open interval (low, high), so a finite one.
 
-    Raises
-    ------
-    TypeError
-        if `value` is not a real number.
-    ValueError
-        if it is nan, infinite or outside the interval.
+    Raises:
+        TypeError: if `value` is not a real number.
+        ValueError: if it is nan, infinite or outside the interval.
     """
     try:
         if isinstance(value, str | bytes | bool):

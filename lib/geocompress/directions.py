@@ -28,8 +28,7 @@ FEWEST = 1e-6  # active mass below which a half space is empty for any sample in
 class Direction:
     """A direction (ω_1, b), ω_1² + b² = 1, ω_⊥ = 0, which the population field of a stripe does not turn.
 
-    Attributes
-    ----------
+    Attributes:
         sign: of β; with the other sign neurons of this direction shrink.
         omega_1, b: the direction.
         threshold: x_b = −b√d/ω_1, where the neuron's ReLU has its kink.
@@ -57,10 +56,8 @@ class Direction:
 def potential(task: tasks.Task, angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """G(ŵ) and its derivative along the circle at ŵ = (cos, sin)(angle), both of the shape of `angle`.
 
-    Raises
-    ------
-    ValueError
-        if the label of the task depends on anything but x_1.
+    Raises:
+        ValueError: if the label of the task depends on anything but x_1.
     """
     omega = np.zeros((len(angle), task.d))
     omega[:, 0] = np.cos(angle)
@@ -80,10 +77,8 @@ def fixed_directions(task: tasks.Task) -> list[Direction]:
     The first form is pull minus push at the kink; they join into the second because E[y x_1 1_H] = E[∂_1 (y 1_H)]:
     only the edges of the label inside H count, and the kink itself drops out.
 
-    Raises
-    ------
-    ValueError
-        if the label of the task depends on anything but x_1.
+    Raises:
+        ValueError: if the label of the task depends on anything but x_1.
     """
     angles = np.linspace(-math.pi, math.pi, GRID) + 1e-4  # off the axes, where ω_1 or b would be exactly 0
     slopes = potential(task, angles)[1]
@@ -97,10 +92,8 @@ def fixed_directions(task: tasks.Task) -> list[Direction]:
 def dominant_direction(task: tasks.Task) -> Direction:
     """The stable direction that grows fastest, which dominates Σ_n ω_n² as α → 0.
 
-    Raises
-    ------
-    ValueError
-        if the label of the task depends on anything but x_1.
+    Raises:
+        ValueError: if the label of the task depends on anything but x_1.
     """
     return next(one for one in fixed_directions(task) if one.stable)
 
@@ -112,10 +105,9 @@ def amplification_prediction(p: Whole, task: tasks.Task, quantile: Real | None =
     the net is: λ = C √p / √(χ²/d_⊥), with χ² of d_⊥ degrees of freedom. Without `quantile`, C √p; with it, that
     quantile of λ over samples (0.5: the median).
 
-    Raises
-    ------
-    TypeError, ValueError
-        if p < 1, quantile is outside (0, 1), d_⊥ = 0, or the label of the task depends on anything but x_1.
+    Raises:
+        TypeError, ValueError: if p < 1, quantile is outside (0, 1), d_⊥ = 0, or the label of the task depends on
+            anything but x_1.
     """
     if task.d_perp < 1:
         raise ValueError(f"task: expected a dimension the label ignores, got d_perp = {task.d_perp}; raise d")

@@ -25,10 +25,8 @@ def beta_lazy(d: Whole, xi: Real = 1) -> float:
 
     ξ in (0, 2) is the cusp exponent of the kernel at the origin; ξ = 1 for the NTK of ReLU nets and for Laplace.
 
-    Raises
-    ------
-    TypeError, ValueError
-        if d is not an integer ≥ 1 or ξ is outside (0, 2).
+    Raises:
+        TypeError, ValueError: if d is not an integer ≥ 1 or ξ is outside (0, 2).
     """
     d, xi = integer(d, "d"), real(xi, "xi", 0, 2)
     return (d - 1 + xi) / (3 * d - 3 + xi)
@@ -40,10 +38,8 @@ def beta_feature(d: Whole, d_parallel: Whole) -> float:
     β = (2d − 1)/(3d − 2) for d_∥ = 1 and β = (d + d_⊥/2)/(3d − 2) for d_∥ > 1, which is ½ at d_∥ = 2, and `beta_lazy`
     when nothing can be compressed.
 
-    Raises
-    ------
-    TypeError, ValueError
-        unless d and d_parallel are integers with 1 ≤ d_parallel ≤ d.
+    Raises:
+        TypeError, ValueError: unless d and d_parallel are integers with 1 ≤ d_parallel ≤ d.
     """
     d, d_parallel = integer(d, "d"), integer(d_parallel, "d_parallel")
     if d_parallel > d:
@@ -56,10 +52,8 @@ def compression_gain(d: Whole, xi: Real = 1) -> float:
 
     Source: arXiv:2007.11471. With λ ~ √p it lifts `beta_lazy` to `beta_feature(d, 1)`.
 
-    Raises
-    ------
-    TypeError, ValueError
-        if d is not an integer ≥ 1 or ξ is outside (0, 2).
+    Raises:
+        TypeError, ValueError: if d is not an integer ≥ 1 or ξ is outside (0, 2).
     """
     d, xi = integer(d, "d"), real(xi, "xi", 0, 2)
     return 2 * (d - 1) / (3 * d - 3 + xi)
@@ -72,10 +66,8 @@ def amplification_prefactor(x_min: Real, x_max: Real) -> float:
     along a coordinate that the label ignores (linearised neuron dynamics of arXiv:2007.11471). A trained net need not
     follow it: λ also depends on when it is read.
 
-    Raises
-    ------
-    TypeError, ValueError
-        unless x_min < x_max; either may be infinite.
+    Raises:
+        TypeError, ValueError: unless x_min < x_max; either may be infinite.
     """
     x_min, x_max = float(x_min), float(x_max)
     if not x_min < x_max:
@@ -88,10 +80,8 @@ def table(dims: Iterable[Whole], d_parallels: Iterable[Whole] = (1, 2), xi: Real
 
     `beta_feature` is that of a net (ξ = 1) whatever `xi`, which enters `beta_lazy` only.
 
-    Raises
-    ------
-    TypeError, ValueError
-        as `beta_lazy` and `beta_feature`.
+    Raises:
+        TypeError, ValueError: as `beta_lazy` and `beta_feature`.
     """
     dims, d_parallels = list(dims), list(d_parallels)
     rows = [
@@ -143,11 +133,9 @@ def fit_power_law(
     The interval resamples runs within each p (percentile bootstrap) and is widened for few runs: by √(n/(n−1)), as
     resampling n runs underestimates their spread, and by Student's over the normal quantile (Welch–Satterthwaite).
 
-    Raises
-    ------
-    TypeError, ValueError
-        for lengths that differ, values that are nan, infinite, negative or no numbers, fewer than two distinct p, a p
-        whose errors are all zero, n_bootstrap < 1 or a confidence outside (0, 1).
+    Raises:
+        TypeError, ValueError: for lengths that differ, values that are nan, infinite, negative or no numbers, fewer
+            than two distinct p, a p whose errors are all zero, n_bootstrap < 1 or a confidence outside (0, 1).
     """
     confidence = real(confidence, "confidence", 0, 1)
     p_values, mean_error, n_runs, deviations = _resampled(p, error, n_bootstrap, seed)
@@ -165,10 +153,8 @@ def fit_amplification(p: Numbers, amplification: Numbers, **settings: Any) -> Po
     The average over runs is (mean λ^{−2})^{−½}: the noise along x_⊥ enters λ^{−2} as a χ² variable, which averages
     well, while λ itself has a heavy tail when d_⊥ is small. The prediction C √p is for this mean.
 
-    Raises
-    ------
-    TypeError, ValueError
-        as `fit_power_law`.
+    Raises:
+        TypeError, ValueError: as `fit_power_law`.
     """
     fit = fit_power_law(p, _vector(amplification, "amplification") ** -2, **settings)
     return replace(
@@ -198,10 +184,8 @@ def local_slopes(
     when p doubles and all points between when the grid is finer; the fit is that of `fit_power_law`. Columns: p_low,
     p_high, beta, beta_low, beta_high.
 
-    Raises
-    ------
-    TypeError, ValueError
-        as `fit_power_law`, or when p does not span `octaves`.
+    Raises:
+        TypeError, ValueError: as `fit_power_law`, or when p does not span `octaves`.
     """
     octaves, confidence = real(octaves, "octaves", 0), real(confidence, "confidence", 0, 1)
     p_values, mean_error, n_runs, deviations = _resampled(p, error, n_bootstrap, seed)

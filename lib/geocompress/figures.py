@@ -81,10 +81,8 @@ def scaling(
 
     `x`, `y`, `low`, `high`: shape (k,), `low` ≤ y ≤ `high`; `fit` maps x to y.
 
-    Raises
-    ------
-    ValueError
-        if lengths differ, only one end of the bars is given, or a bar does not hold its point.
+    Raises:
+        ValueError: if lengths differ, only one end of the bars is given, or a bar does not hold its point.
     """
     x, y, bars = _points(x, y, low, high)
     (marks, *_) = ax.errorbar(x, y, bars, fmt=marker, color=colour, capsize=3, label=label)
@@ -125,10 +123,8 @@ def learning_curve(
     The arguments are those of `scaling`, `fit` included; `prediction` is an exponent β, not a curve: its height means
     nothing.
 
-    Raises
-    ------
-    ValueError
-        as `scaling`.
+    Raises:
+        ValueError: as `scaling`.
     """
     scaling(ax, p, error, low, high, label=label, colour=colour, marker=marker, fit=fit, fit_label=fit_label)
     colour = ax.lines[-1].get_color() if colour is None else colour
@@ -161,10 +157,8 @@ def points_in_plane(ax: Axes, x: ArrayLike, y: ArrayLike, *, edges: Sequence[flo
 
     `x`: (p, ≥ 2), `y`: (p,) in {−1, +1}; `edges`: values of the first coordinate.
 
-    Raises
-    ------
-    ValueError
-        if x is not (p, ≥ 2) or y not (p,).
+    Raises:
+        ValueError: if x is not (p, ≥ 2) or y not (p,).
     """
     x, y = np.asarray(x), np.asarray(y)
     if x.ndim != 2 or x.shape[1] < 2 or y.shape != x.shape[:1]:
@@ -185,10 +179,8 @@ def decision(ax: Axes, first: ArrayLike, second: ArrayLike, output: ArrayLike) -
 
     `first`: (m,), `second`: (n,), `output`: (n, m).
 
-    Raises
-    ------
-    ValueError
-        if the output does not fit the grid.
+    Raises:
+        ValueError: if the output does not fit the grid.
     """
     first, second, output = np.asarray(first), np.asarray(second), np.asarray(output)
     if output.shape != (len(second), len(first)):

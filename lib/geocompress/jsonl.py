@@ -30,10 +30,8 @@ class RejectedLines(UserWarning):
 def plain(row: object) -> dict:
     """Values of a row as strict JSON: numpy and torch as numbers and lists, enum members by name, nan and ±inf as None.
 
-    Raises
-    ------
-    TypeError
-        naming the column, if a value or a key is none of these.
+    Raises:
+        TypeError: naming the column, if a value or a key is none of these.
     """
     if not isinstance(row, Mapping):
         raise TypeError(f"row: expected a mapping from column to value, got {type(row).__name__}")
@@ -72,10 +70,8 @@ def append_line(path: Path, line: bytes) -> None:
 
     A last line without its end is closed when it is a whole object, else moved aside.
 
-    Raises
-    ------
-    OSError
-        if the disk refuses the line; the file is then as before.
+    Raises:
+        OSError: if the disk refuses the line; the file is then as before.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _opened(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, exclusive=True) as descriptor:

@@ -46,10 +46,8 @@ Field = Callable[[np.ndarray, np.ndarray], Moments]
 class EmpiricalField:
     """Field of p points: ⟨y 1_H⟩ = (1/p) Σ_μ y_μ 1[z_μ > 0], and the same with y_μ x_μ. Exact, noise and all.
 
-    Raises
-    ------
-    ValueError
-        unless x is a finite (p, d) with p ≥ 1 and y holds p labels ±1.
+    Raises:
+        ValueError: unless x is a finite (p, d) with p ≥ 1 and y holds p labels ±1.
     """
 
     x: ArrayLike
@@ -84,10 +82,8 @@ class PopulationField:
         E[u 1_H; x_1 < e] = (q/n) φ(m) Φ((n e + ω_1 m)/q);
         E[x_1 1_H; x_1 < e] = (ω_1/n) φ(m) Φ((n e + ω_1 m)/q) − φ(e) Φ((ω_1 e + b√d)/q).
 
-    Raises
-    ------
-    ValueError
-        if the label of the task depends on anything but x_1.
+    Raises:
+        ValueError: if the label of the task depends on anything but x_1.
     """
 
     task: tasks.Task
@@ -117,10 +113,8 @@ class NoisyField:
     used for all neurons, though it is right only where |ω_⊥| ≪ |ω_1|, because that is where it matters: before,
     the field itself is O(1) across x_1. Noise along x_1 is left out: it corrects an O(1) field by O(1/√p).
 
-    Raises
-    ------
-    TypeError, ValueError
-        if p < 1, seed < 0, or the task is not one for `PopulationField`.
+    Raises:
+        TypeError, ValueError: if p < 1, seed < 0, or the task is not one for `PopulationField`.
     """
 
     task: tasks.Task
@@ -155,10 +149,8 @@ def velocity(moments: Field, params: Mapping[str, ArrayLike]) -> dict[str, Float
     `params` are those of `networks.OneHidden`: omega (h, d), b (h,), beta (h,). For `EmpiricalField(x, y)` it equals
     −(h/α) ∂L/∂W of the hinge loss wherever all margins are below 1.
 
-    Raises
-    ------
-    ValueError
-        if shapes disagree or a number is not finite.
+    Raises:
+        ValueError: if shapes disagree or a number is not finite.
     """
     omega, b, beta = _arrays(params)
     return dict(zip(("omega", "b", "beta"), _velocity(moments, omega, b, beta), strict=True))
@@ -174,12 +166,10 @@ def linear_dynamics(
     An empirical field jumps wherever a half space gains or loses a point, so its steps grow in number like 1/rtol; the
     jumps are small and many, and λ is right to half a per cent at rtol = 1e-2 already.
 
-    Raises
-    ------
-    ValueError
-        if times are negative or do not increase, rtol is outside (0, 1), or `velocity` refuses the parameters.
-    RuntimeError
-        if the integrator stops before the last time.
+    Raises:
+        ValueError: if times are negative or do not increase, rtol is outside (0, 1), or `velocity` refuses the
+            parameters.
+        RuntimeError: if the integrator stops before the last time.
     """
     rtol, times = real(rtol, "rtol", 0, 1), np.asarray(times, dtype=np.float64)
     if times.ndim != 1 or not len(times) or not np.isfinite(times).all() or times[0] < 0 or (np.diff(times) <= 0).any():

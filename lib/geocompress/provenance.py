@@ -31,10 +31,8 @@ def provenance(device: str | torch.device = "cpu", dtype: str | torch.dtype = to
     from it. A copy without git says it in the variable GEOCOMPRESS_COMMIT, as `git describe --always --dirty
     --abbrev=40` prints it. Both are None where nothing is known.
 
-    Raises
-    ------
-    ValueError
-        if the device is unknown or not there.
+    Raises:
+        ValueError: if the device is unknown or not there.
     """
     told = os.environ.get("GEOCOMPRESS_COMMIT")
     commit, dirty = (told.removesuffix("-dirty"), told.endswith("-dirty")) if told else _git_state()
@@ -51,10 +49,8 @@ def provenance(device: str | torch.device = "cpu", dtype: str | torch.dtype = to
 def device_name(device: str | torch.device) -> str:
     """Device and what it is, as in "cuda:0 (NVIDIA H200)" or "cpu (… , 2 cores)".
 
-    Raises
-    ------
-    ValueError
-        if the device is unknown or not there.
+    Raises:
+        ValueError: if the device is unknown or not there.
     """
     try:
         device = torch.device(device)
@@ -69,10 +65,8 @@ def device_name(device: str | torch.device) -> str:
 def describe(config: object) -> dict:
     """Fields of a frozen dataclass as plain values: nested ones as dicts, functions and enum members by their name.
 
-    Raises
-    ------
-    TypeError
-        if `config` is not an instance of a frozen dataclass, or a field has no lasting description.
+    Raises:
+        TypeError: if `config` is not an instance of a frozen dataclass, or a field has no lasting description.
     """
     if not dataclasses.is_dataclass(config) or isinstance(config, type) or not config.__dataclass_params__.frozen:
         raise TypeError(f"config: expected an instance of a frozen dataclass, got {config!r}; add frozen=True")
@@ -84,10 +78,8 @@ def key(config: object) -> str:
 
     Configs that are equal have equal keys (1 and 1.0 are one number). It covers type name and fields, not the code.
 
-    Raises
-    ------
-    TypeError
-        as `describe`.
+    Raises:
+        TypeError: as `describe`.
     """
     text = json.dumps([type(config).__qualname__, describe(config)])
     numbers_merged = json.loads(text, parse_float=lambda digits: _whole_if_equal(float(digits)))

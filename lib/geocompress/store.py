@@ -50,10 +50,8 @@ COLUMNS = (
 def results_directory() -> Path:
     """Folder of published rows: GEOCOMPRESS_RESULTS, or results/ in the repository this library runs from.
 
-    Raises
-    ------
-    FileNotFoundError
-        if there is neither.
+    Raises:
+        FileNotFoundError: if there is neither.
     """
     if told := os.environ.get("GEOCOMPRESS_RESULTS"):
         return Path(told)
@@ -74,10 +72,8 @@ def cache_directory() -> Path:
 def locate(name: str | Path, directory: str | Path | None = None) -> Path:
     """File of a result: a path that ends in .jsonl is itself, NAME is NAME.jsonl in `directory` (default: results).
 
-    Raises
-    ------
-    ValueError
-        if a name holds anything but letters, digits, dots, dashes and underscores.
+    Raises:
+        ValueError: if a name holds anything but letters, digits, dots, dashes and underscores.
     """
     if str(name).endswith(".jsonl"):
         return Path(name) if directory is None else Path(directory) / name
@@ -98,12 +94,9 @@ def append(
     The line goes out in one write under a lock, so rows of several processes do not mix. numpy and torch values become
     numbers and lists; nan and ±inf become null, which `load` shows as nan.
 
-    Raises
-    ------
-    TypeError, ValueError
-        if a value is no JSON, a required column is missing, or the row claims another schema.
-    OSError
-        if the disk refuses the row; the file is then as before.
+    Raises:
+        TypeError, ValueError: if a value is no JSON, a required column is missing, or the row claims another schema.
+        OSError: if the disk refuses the row; the file is then as before.
     """
     path = locate(name, directory)
     stored = {"schema": SCHEMA} | plain(row)
@@ -124,10 +117,8 @@ def read(
 
     Reading changes nothing on disk.
 
-    Raises
-    ------
-    FileNotFoundError
-        if there is no such file, unless `missing_ok`.
+    Raises:
+        FileNotFoundError: if there is no such file, unless `missing_ok`.
     """
     path = locate(name, directory)
     if not path.exists():
@@ -146,10 +137,8 @@ def load(
 ) -> pd.DataFrame:
     """Trusted rows of a file as a data frame, null as nan; see `read`. With `missing_ok`, no file is an empty frame.
 
-    Raises
-    ------
-    FileNotFoundError
-        if there is no such file, unless `missing_ok`.
+    Raises:
+        FileNotFoundError: if there is no such file, unless `missing_ok`.
     """
     required = tuple(required)
     return frame(read(name, directory=directory, required=required, missing_ok=missing_ok), columns=required)

@@ -44,12 +44,9 @@ def grid(config_type: type, **values: Any) -> list[Any]:
     A list, tuple, range or one-axis array holds alternatives; anything else is the one value of its field (put a tuple
     that is a value into a list).
 
-    Raises
-    ------
-    TypeError
-        if `config_type` is not a frozen dataclass or has no such field.
-    ValueError
-        if a field is given no alternatives.
+    Raises:
+        TypeError: if `config_type` is not a frozen dataclass or has no such field.
+        ValueError: if a field is given no alternatives.
     """
     if not dataclasses.is_dataclass(config_type) or not config_type.__dataclass_params__.frozen:
         raise TypeError(f"config_type: expected a frozen dataclass, got {config_type!r}; add frozen=True")
@@ -82,12 +79,9 @@ def run(
     `jobs` processes (default: the processors, at most one per point; 1: in this process) with `threads` threads each.
     The default is 1 thread also for jobs = 1, since the number of threads changes the last digits of a sum.
 
-    Raises
-    ------
-    TypeError, ValueError
-        if a config is no frozen dataclass, or jobs or threads is not an integer ≥ 1.
-    RuntimeError
-        if a process was killed, most often for memory.
+    Raises:
+        TypeError, ValueError: if a config is no frozen dataclass, or jobs or threads is not an integer ≥ 1.
+        RuntimeError: if a process was killed, most often for memory.
     """
     jobs = joblib.cpu_count() if jobs is None else integer(jobs, "jobs")
     threads = 1 if threads is None else integer(threads, "threads")

@@ -38,10 +38,8 @@ class Bands:
     y = (−1)^k where k counts the edges ≤ s(x_∥). `coordinate` maps (p, d_∥) to (p,) and must be a function of a
     module, so that a task can travel to another process.
 
-    Raises
-    ------
-    ValueError
-        if the edges are not finite and increasing.
+    Raises:
+        ValueError: if the edges are not finite and increasing.
     """
 
     coordinate: Callable[[Tensor], Tensor]
@@ -66,10 +64,8 @@ class Task:
 
     `name` is the whole recipe: `by_name(task.name, task.d) == task` for every task made here.
 
-    Raises
-    ------
-    TypeError, ValueError
-        if d or d_parallel is not an integer with 1 ≤ d_parallel ≤ d.
+    Raises:
+        TypeError, ValueError: if d or d_parallel is not an integer with 1 ≤ d_parallel ≤ d.
     """
 
     name: str
@@ -102,10 +98,8 @@ class Task:
         numpy's generator makes the points the same on every platform. A smaller sample of the same seed is the head
         of a larger one, so a test set needs a seed that no training set uses.
 
-        Raises
-        ------
-        TypeError, ValueError
-            if p is not an integer ≥ 1 or seed not an integer ≥ 0.
+        Raises:
+            TypeError, ValueError: if p is not an integer ≥ 1 or seed not an integer ≥ 0.
         """
         p, seed = integer(p, "p"), integer(seed, "seed", minimum=0)
         x = torch.from_numpy(np.random.default_rng(seed).standard_normal((p, self.d)))
@@ -114,20 +108,16 @@ class Task:
     def coordinate(self, x: Tensor) -> Float[Tensor, " p"]:
         """Scalar s(x_∥) of points x (p, d) along which the edges lie: x_1 of a stripe, |x_∥| of a ball.
 
-        Raises
-        ------
-        TypeError, ValueError
-            if x is not a finite floating-point tensor (p, d).
+        Raises:
+            TypeError, ValueError: if x is not a finite floating-point tensor (p, d).
         """
         return self.rule.coordinate(self._checked(x)[:, : self.d_parallel])
 
     def label(self, x: Tensor) -> Float[Tensor, " p"]:
         """Labels y (p,) in {−1, +1} of points x (p, d), in the dtype and on the device of x.
 
-        Raises
-        ------
-        TypeError, ValueError
-            if x is not a finite floating-point tensor (p, d).
+        Raises:
+            TypeError, ValueError: if x is not a finite floating-point tensor (p, d).
         """
         return self.rule(self._checked(x)[:, : self.d_parallel])
 
@@ -148,10 +138,8 @@ def stripe(d: Whole, x_min: Real = STRIPE_X_MIN) -> Task:
 
     Class balance gives x_max = Φ⁻¹(½ + Φ(x_min)); x_min = −0.3 gives 1.1855.
 
-    Raises
-    ------
-    TypeError, ValueError
-        if d < 1, or x_min is not finite and negative (half of the points must lie above it).
+    Raises:
+        TypeError, ValueError: if d < 1, or x_min is not finite and negative (half of the points must lie above it).
     """
     edges = _stripe_edges(1, x_min)
     return Task("stripe" if x_min == STRIPE_X_MIN else f"stripe[x_min={edges[0]}]", d, 1, Bands(axis, edges))
@@ -163,10 +151,8 @@ def stripes(d: Whole, count: Whole, x_min: Real = STRIPE_X_MIN) -> Task:
     The positive bands between and after them share the remaining mass ½ − Φ(x_min) equally, so `count = 1` has the
     edges of `stripe`, and a lower x_min widens them.
 
-    Raises
-    ------
-    TypeError, ValueError
-        if d < 1, count < 1, or x_min is not finite and negative.
+    Raises:
+        TypeError, ValueError: if d < 1, count < 1, or x_min is not finite and negative.
     """
     edges = _stripe_edges(integer(count, "count"), x_min)
     options = f"count={count}" if x_min == STRIPE_X_MIN else f"count={count},x_min={edges[0]}"
@@ -176,10 +162,8 @@ def stripes(d: Whole, count: Whole, x_min: Real = STRIPE_X_MIN) -> Task:
 def ball(d: Whole, d_parallel: Whole) -> Task:
     """Ball in x_∥: y = +1 for |x_∥| < R, −1 outside, with R² the median of χ² with d_∥ degrees of freedom.
 
-    Raises
-    ------
-    TypeError, ValueError
-        unless d and d_parallel are integers with 1 ≤ d_parallel ≤ d.
+    Raises:
+        TypeError, ValueError: unless d and d_parallel are integers with 1 ≤ d_parallel ≤ d.
     """
     return _ball(f"ball[d_parallel={d_parallel}]", d, d_parallel)
 
@@ -187,10 +171,8 @@ def ball(d: Whole, d_parallel: Whole) -> Task:
 def cylinder(d: Whole) -> Task:
     """Ball in d_∥ = 2 coordinates: y = +1 for |x_∥| < R = √(2 ln 2) (arXiv:2007.11471).
 
-    Raises
-    ------
-    TypeError, ValueError
-        if d is not an integer ≥ 2.
+    Raises:
+        TypeError, ValueError: if d is not an integer ≥ 2.
     """
     return _ball("cylinder", d, 2)
 
@@ -198,10 +180,8 @@ def cylinder(d: Whole) -> Task:
 def sphere(d: Whole) -> Task:
     """Ball in all d_∥ = d coordinates: nothing is invariant, so there is nothing to compress.
 
-    Raises
-    ------
-    TypeError, ValueError
-        if d is not an integer ≥ 1.
+    Raises:
+        TypeError, ValueError: if d is not an integer ≥ 1.
     """
     return _ball("sphere", d, d)
 
@@ -212,12 +192,9 @@ REGISTRY: dict[str, Callable[..., Task]] = {make.__name__: make for make in (str
 def by_name(name: str, d: Whole) -> Task:
     """Task of a name such as "stripe", "stripe[x_min=-0.5]", "stripes[count=2]" or "ball[d_parallel=3]".
 
-    Raises
-    ------
-    TypeError
-        if d is not an integer.
-    ValueError
-        if d < 1, the name is not in `REGISTRY` or its options are not those of the task.
+    Raises:
+        TypeError: if d is not an integer.
+        ValueError: if d < 1, the name is not in `REGISTRY` or its options are not those of the task.
     """
     d = integer(d, "d")
     parsed = re.fullmatch(r"(\w+)(?:\[(.*)\])?", name)

@@ -1,0 +1,73 @@
+"""Make what the README and the front page show of the results: `assets/summary.png` and the table of figures.
+
+The figure is drawn from the published rows. The table says what makes each figure and how long that took: chapters in
+their last run by `make book`, sweeps as the sum over their rows. `make readme` calls this; nothing in it is typed.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import matplotlib as mpl
+import nbformat
+
+from geocompress import directions, exponents, figures, provenance, store, tasks, timelines
+
+mpl.use("agg")
+import matplotlib.pyplot as plt  # after the choice of backend
+
+ROOT = Path(__file__).resolve().parent.parent
+PUBLISHED = "stripe-network"
+TABLE = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- end of figures -->)", re.DOTALL)
+
+
+def summary_figure() -> plt.Figure:
+    """Amplification and learning curve of the published stripe runs, predictions beside them."""
+    rows = store.load(PUBLISHED)
+    task = tasks.by_name(rows.task[0], int(rows.d[0]))
+    figures.use_style()
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8))
+    timelines.amplification_scaling(left, rows, "trained")
+    constant = directions.amplification_prediction(1, task)
+    figures.guide(left, rows.p, 0.5, (1, constant), label=f"predicted {constant:.2f}$\\sqrt{{p}}$")
+    fit = exponents.fit_power_law(rows.p, rows.test_error)
+    style = {"label": "trained", "fit": fit.predict, "fit_label": f"fit, $\\beta = {fit.beta:.2f}$"}
+    beta = exponents.beta_feature(task.d, task.d_parallel)
+    figures.learning_curve(right, fit.p, fit.mean_error, fit.mean_low, fit.mean_high, prediction=beta, **style)
+    lazy = exponents.beta_lazy(task.d)
+    start = (fit.p[0], 1.5 * fit.mean_error[0])
+    figures.guide(
+        right, fit.p, -lazy, start, label=f"a kernel's slope −{lazy:.3f}", colour=figures.COLOURS["vermilion"]
+    )
+    for ax in (left, right):
+        figures.plain_powers(ax, fit.p)
+        ax.legend()
+    return fig
+
+
+def figure_table() -> str:
+    """The README's table: figure, command, seconds, device."""
+    lines = ["| figures | command | seconds | device |", "|---|---|---|---|"]
+    for run in sorted((ROOT / "_build" / "executed").glob("*.json")):
+        said = json.loads(run.read_text())
+        cells = nbformat.read(run.with_suffix(".ipynb"), 4).cells
+        count = sum("figure" in cell.metadata.get("mystnb", {}) for cell in cells)
+        made = f"the {count} figures of `chapters/{run.stem}.py`"
+        lines.append(
+            f"| {made} | `make book` (or `make run CHAPTER={run.stem}`) | {said['seconds']:.0f} | {said['device']} |"
+        )
+    for path in sorted((ROOT / "results").glob("*.jsonl")):
+        rows = store.load(path.stem)
+        device = ", ".join(sorted(rows.device.unique()))
+        command = f"`python -m geocompress sweep {path.stem}`"
+        lines.append(
+            f"| published rows `{path.stem}`, {len(rows)} runs | {command} | {rows.wall_s.sum():.0f} | {device} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    summary_figure().savefig(ROOT / "assets" / "summary.png", dpi=110, metadata={"Software": None})
+    readme = ROOT / "README.md"
+    readme.write_text(TABLE.sub(lambda _: figure_table(), readme.read_text()))
+    print(f"assets/summary.png and the table of README.md, at {provenance.provenance()['commit']}")
