@@ -204,7 +204,7 @@ def test_text_is_no_measurement():
 def test_amplifications_average_as_their_noise_does():
     p = np.repeat([64, 256, 1024], 400)
     noise = np.random.default_rng(3).chisquare(4, len(p)) / 4
-    fit = exponents.fit_amplification(p, 0.9 * np.sqrt(p / noise))
+    fit = exponents.fit_amplification(p, 0.9 * np.sqrt(p / noise), confidence=0.999)
     assert fit.beta_low < -0.5 < fit.beta_high
     assert fit.beta == pytest.approx(-0.5, abs=0.05)
     assert (fit.mean_low < 0.9 * np.sqrt(fit.p)).all()
