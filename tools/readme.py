@@ -51,11 +51,9 @@ def figure_table() -> str:
     for run in sorted((ROOT / "_build" / "executed").glob("*.json")):
         said = json.loads(run.read_text())
         cells = nbformat.read(run.with_suffix(".ipynb"), 4).cells
-        count = sum("figure" in cell.metadata.get("mystnb", {}) for cell in cells)
+        count = sum("figure" in cell.metadata.get("mystnb", {}) or "{glue:figure}" in cell.source for cell in cells)
         made = f"the {count} figures of `chapters/{run.stem}.py`"
-        lines.append(
-            f"| {made} | `make book` (or `make run CHAPTER={run.stem}`) | {said['seconds']:.0f} | {said['device']} |"
-        )
+        lines.append(f"| {made} | `make book` | {said['seconds']:.0f} | {said['device']} |")
     for path in sorted((ROOT / "results").glob("*.jsonl")):
         rows = store.load(path.stem)
         device = ", ".join(sorted(rows.device.unique()))
