@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import reference
-from geocompress import compression, flow, networks, tasks
+from geocompress import checks, compression, flow, networks, tasks
 from geocompress.flow import Status
 
 NET = networks.OneHidden(d=3, width=40)
@@ -191,4 +191,4 @@ def test_bad_input_is_refused_before_the_first_step(case):
 
 def test_arrays_of_numpy_are_refused():
     with pytest.raises(TypeError, match="torch tensors, got ndarray"):
-        flow._check_data(NET.init(0), X.numpy(), Y)
+        checks.training_data(NET.init(0), X.numpy(), Y, caller="hinge_flow")

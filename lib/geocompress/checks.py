@@ -4,6 +4,7 @@ import math
 import operator
 
 import numpy as np
+from torch import Tensor
 
 Whole = int | np.integer  # what an argument that counts may be
 Real = float | np.floating | Whole  # what an argument that measures may be
@@ -49,3 +50,27 @@ def real(value: object, name: str, low: Real = -math.inf, high: Real = math.inf)
     if not low < number < high:
         raise ValueError(f"{name}: expected a finite number in ({low:g}, {high:g}), got {number!r}")
     return number
+
+
+def training_data(params: dict[str, Tensor], x: object, y: object, *, caller: str) -> None:
+    """Refuse what no flow can train on, in the name of `caller`.
+
+    Raises:
+        TypeError: x, y or the parameters are not floating-point tensors of one dtype.
+        ValueError: shapes that do not fit, numbers that are not finite, labels other than ±1, or one class only.
+    """
+    if not isinstance(x, Tensor) or not isinstance(y, Tensor):
+        raise TypeError(f"{caller}: x and y must be torch tensors, got {type(x).__name__} and {type(y).__name__}")
+    dtypes = {x.dtype, y.dtype, *(value.dtype for value in params.values())}
+    if len(dtypes) != 1 or not x.dtype.is_floating_point:
+        raise TypeError(f"{caller}: x, y and parameters must share one floating-point dtype, got {dtypes}")
+    if x.ndim < 2 or y.shape != x.shape[:1] or len(x) < 1:
+        got = f"{tuple(x.shape)}, {tuple(y.shape)}"
+        raise ValueError(f"{caller}: expected x (p, d) or (p, channels, …) and y (p,) with p ≥ 1, got {got}")
+    if not all(bool(value.isfinite().all()) for value in (x, y, *params.values())):
+        raise ValueError(f"{caller}: x, y and parameters must be finite; remove nan and inf first")
+    labels = set(y.unique().tolist())
+    if not labels <= {-1.0, 1.0}:
+        raise ValueError(f"{caller}: labels must be −1 or +1, got {sorted(labels)[:5]}; map your classes to ±1")
+    if len(labels) < 2:
+        raise ValueError(f"{caller}: both classes must be present, all {len(y)} labels are {labels.pop():+.0f}")
