@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import torch
+from scipy.optimize import lsq_linear
 
 
 def one_hidden(params, x):
@@ -66,3 +67,27 @@ def box_qp(matrix, q, steps=30_000):
     for _ in range(steps):
         c = np.clip(c - length * (matrix @ c - q), 0, 1)
     return c
+
+
+def exact_kernel_path(kernel):
+    """The hinge flow ṁ = K c / p at constant K, from event to event; returns times and margins, linear in between.
+
+    Between events c is constant: 1 below the margin, 0 above, and on it the c in [0, 1] of least norm cᵀKc, which is
+    the velocity that a gradient flow of a convex function chooses. An event is a point that meets the margin.
+    """
+    p = len(kernel)
+    root = np.linalg.cholesky(kernel + 1e-14 * np.trace(kernel) * np.eye(p))
+    time, m = 0.0, np.zeros(p)
+    times, path = [time], [m]
+    while (m < 1).any():
+        on, c = np.flatnonzero(m == 1), (m < 1).astype(float)
+        if len(on):
+            c[on] = lsq_linear(root.T[:, on], -root.T @ c, bounds=(0, 1), method="bvls", tol=1e-15).x
+        rate = kernel @ c / p
+        rate[on[(c[on] > 0) & (c[on] < 1)]] = 0.0
+        meets = ((m < 1) & (rate > 0)) | ((m > 1) & (rate < 0))
+        waits = np.where(meets, (1 - m) / np.where(meets, rate, 1.0), np.inf)
+        time, m = time + waits.min(), np.where(waits <= waits.min() * (1 + 1e-12), 1.0, m + waits.min() * rate)
+        times.append(time)
+        path.append(m)
+    return np.array(times), np.array(path)

@@ -17,6 +17,7 @@ class Status(enum.Enum):
     RUNNING = "RUNNING"
     FITTED = "FITTED"  # every margin is at least 1; with the hinge loss the flow has then stopped by itself
     LOSS_REACHED = "LOSS_REACHED"  # a smooth loss, which never stops by itself, is as small as was asked
+    STATIONARY = "STATIONARY"  # nothing moves over a step of half the run's time: points below 1 contradict others
     MAX_TIME = "MAX_TIME"
     MAX_STEPS = "MAX_STEPS"
     STALLED = "STALLED"  # no step, however short, meets the tolerances
