@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book html test lint run sync readme lock clean
+.PHONY: help setup book html test lint run bench sync readme lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):[^#]*## /  make \1|/' \
@@ -32,6 +32,9 @@ run: setup  ## run one chapter at full scale: make run CHAPTER=stripe [ARGS="-p 
 	@test -n "$(CHAPTER)" || { echo 'run: expected a chapter, got none; for example: make run CHAPTER=stripe' >&2; exit 2; }
 	@$(BIN)/python -m geocompress run $(CHAPTER) \
 	  $(addprefix -f ,$(wildcard chapters/params/$(CHAPTER)-paper.yaml)) $(ARGS)
+
+bench: setup  ## run the short benchmarks, nothing beside them: make bench [ARGS=--full]
+	@cd bench && for script in [a-z]*_*.py; do ../$(BIN)/python $$script $(ARGS) || exit 1; done
 
 sync: setup  ## run the chapters and rewrite the committed notebooks (the only target that does)
 	@$(BIN)/python tools/build_book.py sync $(CHAPTER)
