@@ -41,6 +41,28 @@ def test_margins_converge_to_those_of_a_brute_force_integration(alpha):
     assert errors[1] < 0.35 * errors[0]
 
 
+def smooth_problem():
+    """A net whose neurons are switched on or off for good by their biases: no kink is ever crossed."""
+    params = NET.init(0)
+    params["b"] = 8 * params["b"].sign()
+    x, _ = tasks.stripe(3).sample(6, 104)
+    return params, x, torch.sign(x[:, 0] + 0.2 * x[:, 1])
+
+
+def test_the_step_is_of_second_order_where_no_kink_is_crossed():
+    """Through points that meet the margin, leave it, and slide along it: only the kinks of the ReLU cost an order."""
+    params, x, y = smooth_problem()
+    ends = []
+    for tol in (1e-6, 3e-3, 1e-3, 3e-4, 1e-4):
+        *_, end = flow.hinge_flow(NET, params, x, y, alpha=1.0, margin_tol=tol, state_tol=tol, max_time=8.0)
+        ends.append(end)
+    exact, *others = ends
+    assert ((exact.multipliers > 0) & (exact.multipliers < 1)).sum() >= 2
+    errors = [float((end.params["omega"] - exact.params["omega"]).abs().max()) for end in others]
+    order = -np.polyfit(np.log([end.step for end in others]), np.log(errors), 1)[0]
+    assert order > 1.8
+
+
 def test_every_point_is_fitted_and_the_loss_is_exactly_zero():
     end = run()[-1]
     assert end.status is Status.FITTED

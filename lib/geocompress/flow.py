@@ -163,7 +163,7 @@ def _advance(problem: _Problem, state: State, at: Linearisation, longest: float)
             _step_error(problem, margins, predicted, slope_start, slope, params, dt),
             _order_error(state.margins, predicted, c, stiffness) / (ORDER_BOUND * problem.margin_tol),
         )
-        if error <= 1 and kkt <= 0.01 * problem.margin_tol:
+        if error <= 1 and kkt <= max(0.01 * problem.margin_tol, KKT_TOL):
             factor = min(growth, 0.8 * max(error, 1e-3) ** -0.5)
             status = _status(margins)
             if status is Status.RUNNING and dt >= state.t / 2 and _at_rest(problem, state, margins, params):
