@@ -180,7 +180,7 @@ t = np.array([s.t for s in states])
 pulling = [int((s.multipliers >= 1).sum()) for s in states[1:]]
 sliding = [int(((s.multipliers > 0) & (s.multipliers < 1)).sum()) for s in states[1:]]
 fig, (top, bottom) = plt.subplots(2, 1, sharex=True, figsize=(6.5, 5))
-top.plot(t[1:], np.diff(t), ".-", linewidth=0.8)
+top.plot(t[1:-1], np.diff(t)[:-1], ".-", linewidth=0.8)  # the last step ends where the flow stops
 top.set(xscale="log", yscale="log", ylabel="step $\\mathrm{d}t$")
 bottom.plot(t[1:], pulling, color=figures.COLOURS["vermilion"], label="pulling, $c = 1$")
 bottom.plot(t[1:], sliding, color=figures.COLOURS["blue"], label="sliding, $0 < c < 1$")
@@ -201,8 +201,8 @@ print(f"optimality conditions of every step hold to 1e-6 in margin units: {compl
 # ## What we saw
 #
 # - Training with a hinge loss is a sliding motion. Solved as one, it takes a few hundred steps to zero loss.
-# - The step agrees with a brute-force integration, with an error that follows the tolerance. Without kinks it is of
-#   second order; the kinks make it first order in between.
+# - The step agrees with a brute-force integration, with an error that falls with the tolerance. Where no kink is
+#   crossed it is of second order; the kinks of the ReLU cost the rest.
 # - What is conserved is conserved up to the error of the steps.
 #
 # ## Try it
