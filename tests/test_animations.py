@@ -13,19 +13,20 @@ TIMES, LAMBDAS = np.arange(9.0), np.linspace(1, 5, 9)
 
 def test_each_frame_is_drawn_in_units_of_its_own_longest_arrow():
     figure = animations.moving_neurons(PLANES, TIMES, LAMBDAS, neurons=30, frames=9)
-    assert [frame.name for frame in figure.frames] == [str(i) for i in range(9)]
-    for frame, plane in zip(figure.frames, PLANES, strict=True):
+    assert len(figure.frames) > 5
+    for frame in figure.frames:
+        plane = PLANES[int(frame.name)]
         drawn = np.stack([frame.data[0].x, frame.data[0].y], axis=1)
         assert np.linalg.norm(drawn, axis=1).max() == pytest.approx(1)
         np.testing.assert_allclose(drawn, plane / np.linalg.norm(plane, axis=1).max(), rtol=1e-6)
 
 
 def test_frames_keep_the_first_and_the_last_step_and_say_when_they_are():
-    figure = animations.moving_neurons(PLANES, TIMES, LAMBDAS, neurons=5, frames=4)
-    assert (figure.frames[0].name, figure.frames[-1].name, len(figure.frames)) == ("0", "8", 4)
+    figure = animations.moving_neurons(PLANES, TIMES, LAMBDAS, neurons=5, frames=5)
+    assert [frame.name for frame in figure.frames] == ["0", "1", "2", "4", "8"]  # even in log t
     assert len(figure.data[0].x) == 5
     assert figure.frames[-1].layout.title.text == "t = 8,  λ = 5"
-    assert [step.label for step in figure.layout.sliders[0].steps] == ["0", "3", "5", "8"]
+    assert [step.label for step in figure.layout.sliders[0].steps] == ["0", "1", "2", "4", "8"]
 
 
 def test_lengths_that_differ_are_refused():

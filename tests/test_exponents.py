@@ -221,3 +221,20 @@ def test_intervals_of_the_means_hold_the_means():
     assert (fit.mean_low < fit.mean_error).all()
     assert (fit.mean_error < fit.mean_high).all()
     assert np.isnan(exponents.fit_power_law([1, 2], [1.0, 0.5]).mean_low).all()
+
+
+def test_replicas_that_share_their_luck_are_resampled_together():
+    p, replica = np.repeat([64, 128, 256], 8), np.tile(np.arange(8), 3)
+    luck = np.random.default_rng(1).standard_normal(8)
+    steep = p**-0.5 * np.exp(0.3 * luck[replica] * np.log2(p / 128))  # a good replica falls faster: errors correlate
+    alike = p**-0.5 * np.exp(0.3 * luck[replica])  # a good replica is good everywhere: the slope is sure
+    for error, wider in ((steep, True), (alike, False)):
+        apart, together = exponents.fit_power_law(p, error), exponents.fit_power_law(p, error, replica=replica)
+        assert together.beta == apart.beta
+        widths = [fit.beta_high - fit.beta_low for fit in (apart, together)]
+        assert (widths[1] > 1.2 * widths[0]) if wider else (widths[1] < 0.01 * widths[0])
+    shuffled = np.random.default_rng(2).permutation(24)
+    again = exponents.fit_power_law(p[shuffled], steep[shuffled], replica=replica[shuffled])
+    assert again.beta_low == pytest.approx(exponents.fit_power_law(p, steep, replica=replica).beta_low)
+    with pytest.raises(ValueError, match="the same replicas at every p"):
+        exponents.fit_power_law(p[1:], steep[1:], replica=replica[1:])

@@ -184,13 +184,13 @@ def test_float32_reaches_the_end_too():
 
 X, Y = data()
 BAD = {
-    "alpha of zero": ({"alpha": 0.0}, ValueError, "alpha must be a positive number"),
-    "alpha below zero": ({"alpha": -1.0}, ValueError, "alpha must be a positive number"),
-    "alpha nan": ({"alpha": math.nan}, ValueError, "alpha must be a positive number"),
-    "alpha infinite": ({"alpha": math.inf}, ValueError, "alpha must be a positive number"),
-    "margin tolerance": ({"margin_tol": 0.0}, ValueError, "margin_tol must be"),
-    "no steps": ({"max_steps": 0}, ValueError, "max_steps must be"),
-    "no time": ({"max_time": math.nan}, ValueError, "max_time must be"),
+    "alpha of zero": ({"alpha": 0.0}, ValueError, "alpha: expected"),
+    "alpha below zero": ({"alpha": -1.0}, ValueError, "alpha: expected"),
+    "alpha nan": ({"alpha": math.nan}, ValueError, "alpha: expected"),
+    "alpha infinite": ({"alpha": math.inf}, ValueError, "alpha: expected"),
+    "margin tolerance": ({"margin_tol": 0.0}, ValueError, "margin_tol: expected"),
+    "no steps": ({"max_steps": 0}, ValueError, "max_steps: expected"),
+    "no time": ({"max_time": math.nan}, ValueError, "max_time: expected"),
     "flat x": ({"x": X[:, 0]}, ValueError, r"expected x \(p, d\)"),
     "no points": ({"x": X[:0], "y": Y[:0]}, ValueError, "p ≥ 1"),
     "x too narrow": ({"x": X[:, :2]}, ValueError, r"shape \(p, 3\)"),

@@ -71,3 +71,11 @@ def test_sizes_below_one_are_refused(bad):
 def test_points_of_another_dimension_are_refused(setting):
     with pytest.raises(ValueError, match=r"shape \(p, 4\), got \(9, 3\)"):
         NET.linearise(setting[0], setting[1][:, :3])
+
+
+def test_parameters_of_another_network_are_refused(setting):
+    for other in (networks.OneHidden(d=4, width=12), networks.OneHidden(d=3, width=13)):
+        with pytest.raises(ValueError, match="belong to another network"):
+            NET.linearise(other.init(0), setting[1])
+    with pytest.raises(ValueError, match="expected parameters"):
+        NET.linearise({"omega": setting[0]["omega"]}, setting[1])

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -343,5 +344,24 @@ def test_commit_and_dirty_tree(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("device", ["abacus", "cuda:99", "meta:x"])
 def test_unknown_devices_are_refused(device):
-    with pytest.raises(ValueError, match=f"device: expected one that this machine has, got '{device}'"):
+    with pytest.raises(ValueError, match=f"on this machine, got '{device}'"):
         store.provenance(device)
+
+
+def test_the_last_row_of_a_key_counts(tmp_path):
+    for status in ("FAILED", "FITTED"):
+        store.append("twice", {"key": "a", "status": status}, directory=tmp_path, required=("key",))
+    store.append("twice", {"key": "b", "status": "FITTED"}, directory=tmp_path, required=("key",))
+    assert store.load("twice", directory=tmp_path, required=("key",)).status.tolist() == ["FITTED", "FITTED"]
+
+
+def test_origin_names_every_commit_and_marks_a_dirty_tree():
+    rows = pd.DataFrame(
+        {
+            "started": ["2026-01-02T10:00:00+00:00", "2026-01-03T10:00:00+00:00"],
+            "commit": ["a" * 40, "b" * 40],
+            "dirty": [False, True],
+            "device": ["cpu (x, 2 cores)"] * 2,
+        }
+    )
+    assert store.origin(rows) == "2026-01-02 to 2026-01-03, commit aaaaaaa, bbbbbbb+, cpu (x, 2 cores)"

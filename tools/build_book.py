@@ -100,6 +100,7 @@ def execute(name: str, key: str, threads: int) -> tuple[str, float, str]:
         startup_timeout=STARTUP_TIMEOUT_S,
         kernel_name="python3",
         record_timing=False,
+        coalesce_streams=True,  # what is printed in pieces is shown as one
         resources={"metadata": {"path": str(EXECUTED)}},
     )
     try:

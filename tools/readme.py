@@ -30,8 +30,8 @@ def summary_figure() -> plt.Figure:
     timelines.amplification_scaling(left, rows, "trained")
     constant = directions.amplification_prediction(1, task)
     figures.guide(left, rows.p, 0.5, (1, constant), label=f"predicted {constant:.2f}$\\sqrt{{p}}$")
-    fit = exponents.fit_power_law(rows.p, rows.test_error)
-    style = {"label": "trained", "fit": fit.predict, "fit_label": f"fit, $\\beta = {fit.beta:.2f}$"}
+    fit = exponents.fit_power_law(rows.p, rows.test_error, replica=rows.seed)
+    style = {"label": "trained", "fit": fit.predict, "fit_label": f"fit to all, $\\beta = {fit.beta:.2f}$"}
     beta = exponents.beta_feature(task.d, task.d_parallel)
     figures.learning_curve(right, fit.p, fit.mean_error, fit.mean_low, fit.mean_high, prediction=beta, **style)
     lazy = exponents.beta_lazy(task.d)

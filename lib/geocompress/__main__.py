@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from geocompress import __version__, experiments, notebooks, store, sweep
+from geocompress import __version__, checks, experiments, notebooks, store, sweep
 
 
 def add_run(subparsers: Any) -> None:
@@ -111,9 +111,12 @@ def add_sweep(subparsers: Any) -> None:
 def run_sweep(arguments: argparse.Namespace) -> int:
     """Go through a grid, or what is left of it; return 2 for a grid that is refused and 1 when points failed."""
     directory = store.results_directory()
+    grids = sorted(path.stem for path in directory.glob("*.yaml"))
     try:
-        grid = read_parameters(directory / f"{arguments.name}.yaml")
-        configs = sweep.grid(experiments.NetworkConfig, **grid)
+        if arguments.name not in grids:
+            raise ValueError(f"expected the name of a grid among {', '.join(grids)}, got {arguments.name!r}")
+        configs = sweep.grid(experiments.NetworkConfig, **read_parameters(directory / f"{arguments.name}.yaml"))
+        jobs = None if arguments.jobs is None else checks.integer(arguments.jobs, "--jobs")
     except (ValueError, TypeError, OSError) as refusal:
         print(f"geocompress sweep: {refusal}", file=sys.stderr)
         return 2
@@ -122,7 +125,7 @@ def run_sweep(arguments: argparse.Namespace) -> int:
         configs,
         name=arguments.name,
         directory=directory,
-        jobs=arguments.jobs,
+        jobs=jobs,
         retry_failed=arguments.retry_failed,
     )
     return int((rows.status == sweep.FAILED).any())

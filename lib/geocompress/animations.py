@@ -25,8 +25,8 @@ def moving_neurons(
     """The arrows β_n ω_n in the plane (x_1, x_2) over training, with a slider.
 
     Lengths span many orders of magnitude during a run, so each frame is drawn in units of its own longest arrow: what
-    is seen is where the weight goes, not how much of it there is. Frames are spread evenly over the steps of the
-    integrator, which are short where much happens.
+    is seen is where the weight goes, not how much of it there is. Frames are spread evenly in the logarithm of time:
+    neurons turn early, and the last points take most of the time.
 
     Args:
         planes: β_n ω_n on two input directions at each step, from `experiments.record_network`.
@@ -41,7 +41,7 @@ def moving_neurons(
     times, amplifications = np.asarray(times), np.asarray(amplifications)
     if not len(planes) == len(times) == len(amplifications):
         raise ValueError(f"expected one time and λ a frame, got {len(planes)}, {len(times)}, {len(amplifications)}")
-    chosen = np.unique(np.linspace(0, len(planes) - 1, min(frames, len(planes))).round().astype(int))
+    chosen = _spread(times, min(frames, len(planes)))
     drawn = [
         go.Frame(
             name=str(i),
@@ -83,6 +83,13 @@ def embed(figure: go.Figure, name: str, description: str) -> str:
     return f'<div role="img" aria-label="{escape(description)}">{body}</div>'
 
 
+def _spread(times: np.ndarray, frames: int) -> np.ndarray:
+    """Indices of the first and last step and of others between, as evenly in log t as the steps allow."""
+    moments = np.geomspace(times[1], times[-1], frames - 1) if len(times) > 2 else times[1:]
+    nearest = np.abs(np.log(times[1:])[None, :] - np.log(moments)[:, None]).argmin(1) + 1
+    return np.unique(np.concatenate([[0], nearest]))
+
+
 def _arrows(plane: Float[np.ndarray, "h 2"], neurons: int) -> go.Scatter:
     longest = np.linalg.norm(plane, axis=1).max()
     points = (plane[:neurons] / longest).astype(np.float32)
@@ -102,5 +109,17 @@ def _slider(chosen: np.ndarray, times: np.ndarray) -> dict:
 
 def _play_button() -> dict:
     play = {"frame": {"duration": 120, "redraw": True}, "fromcurrent": True, "transition": {"duration": 0}}
-    button = {"label": "Play", "method": "animate", "args": [None, play]}
-    return {"type": "buttons", "buttons": [button], "x": 1, "y": 1.02, "xanchor": "right", "yanchor": "bottom"}
+    hold = {"frame": {"duration": 0}, "mode": "immediate", "transition": {"duration": 0}}
+    buttons = [
+        {"label": "Play", "method": "animate", "args": [None, play]},
+        {"label": "Pause", "method": "animate", "args": [[None], hold]},
+    ]
+    return {
+        "type": "buttons",
+        "direction": "left",
+        "buttons": buttons,
+        "x": 1,
+        "y": 1.02,
+        "xanchor": "right",
+        "yanchor": "bottom",
+    }

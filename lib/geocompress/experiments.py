@@ -17,6 +17,7 @@ from torch import Tensor
 from geocompress import compression, flow, store, tasks
 from geocompress.checks import integer, real
 from geocompress.networks import OneHidden, Params
+from geocompress.provenance import check_device
 
 FIT_SHARE = 0.1  # t* is the first time at which this share of the points has reached the margin (arXiv:2007.11471)
 
@@ -51,8 +52,10 @@ class NetworkConfig:
         integer(self.seed, "seed", minimum=0)
         for name in ("alpha", "margin_tol", "state_tol"):
             real(getattr(self, name), name, 0)
-        if not self.max_time > 0:
-            raise ValueError(f"max_time: expected a positive time, got {self.max_time!r}; inf trains to the end")
+        if self.max_time != math.inf:  # which trains to the end
+            real(self.max_time, "max_time", 0)
+        if not isinstance(self.task, str):
+            raise TypeError(f"task: expected a name such as 'stripe', got {self.task!r}")
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f"dtype: expected 'float64' or 'float32', got {self.dtype!r}")
         tasks.by_name(self.task, self.d)
@@ -63,22 +66,6 @@ class NetworkConfig:
         """Seeds of `data`, `init` and `test`."""
         state = np.random.SeedSequence(self.seed).generate_state(3)
         return dict(zip(("data", "init", "test"), (int(number) for number in state), strict=True))
-
-
-def check_device(name: str) -> torch.device:
-    """The torch device called `name`.
-
-    Raises:
-        ValueError: no such device, or none of that kind on this machine.
-    """
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        known = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device: expected one of {known} on this machine, got {name!r} ({reason})") from error
-    return device
 
 
 class Replica:

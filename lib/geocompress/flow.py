@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from geocompress.boxqp import boxqp
-from geocompress.checks import training_data
+from geocompress.checks import Real, Whole, integer, real, training_data
 from geocompress.networks import Linearisation, Network, Params
 from geocompress.states import State, Status
 
@@ -36,11 +36,11 @@ def hinge_flow(
     x: Tensor,
     y: Tensor,
     *,
-    alpha: float,
-    margin_tol: float = 0.1,
-    state_tol: float = 0.05,
-    max_time: float = math.inf,
-    max_steps: int = 20_000,
+    alpha: Real,
+    margin_tol: Real = 0.1,
+    state_tol: Real = 0.05,
+    max_time: Real = math.inf,
+    max_steps: Whole = 20_000,
     start: State | None = None,
 ) -> Iterator[State]:
     """Follow Ẇ = −(h/α) ∂L/∂W with L = (1/p) Σ_μ max(0, 1 − y_μ F(x_μ)), F = α (f − f_0), until every margin is 1.
@@ -75,13 +75,13 @@ def hinge_flow(
             its range. Raised at the call, before the first step.
     """
     training_data(params, x, y, caller="hinge_flow")
-    settings = {"alpha": alpha, "margin_tol": margin_tol, "state_tol": state_tol, "max_time": max_time}
-    for name, value in settings.items():
-        finite = math.isfinite(value) or name in ("max_time", "state_tol")
-        if not (finite and value > 0):
-            raise ValueError(f"hinge_flow: {name} must be a positive number, got {value!r}")
-    if max_steps < 1:
-        raise ValueError(f"hinge_flow: max_steps must be at least 1, got {max_steps!r}")
+    alpha, margin_tol = real(alpha, "alpha", 0), real(margin_tol, "margin_tol", 0)
+    # these two may be infinite: no bound
+    state_tol, max_time = (
+        value if value == math.inf else real(value, name, 0)
+        for name, value in (("state_tol", state_tol), ("max_time", max_time))
+    )
+    max_steps = integer(max_steps, "max_steps")
     if start is not None and start.margins.shape != y.shape:
         raise ValueError(f"hinge_flow: `start` has {len(start.margins)} points, the data have {len(y)}")
     output_init = network.linearise(params, x).output if start is None else start.output_init

@@ -78,6 +78,10 @@ class OneHidden:
 
     def linearise(self, params: Params, x: Tensor) -> OneHiddenLinearisation:
         """The linearisation at `params` on `x` (p, d): one (p, d+1) × (d+1, h) product and one pass over its result."""
+        shapes = {k: tuple(v.shape) for k, v in params.items()}
+        expected = {"omega": (self.width, self.d), "b": (self.width,), "beta": (self.width,)}
+        if shapes != expected:
+            raise ValueError(f"OneHidden: expected parameters {expected}, got {shapes}; they belong to another network")
         return OneHiddenLinearisation(params, self._augment(x))
 
     def forward(self, params: Params, x: Float[Tensor, "p d"], *, block: int = 4096) -> Float[Tensor, " p"]:

@@ -46,19 +46,30 @@ def provenance(device: str | torch.device = "cpu", dtype: str | torch.dtype = to
     }
 
 
+def check_device(device: str | torch.device) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        ValueError: if there is no such device, this machine has none, or it holds no numbers ("meta").
+    """
+    try:
+        checked = torch.device(device)
+        float(torch.zeros(1, device=checked))
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError, TypeError) as error:
+        known = "'cpu' or 'cuda'" if torch.cuda.is_available() else "'cpu'"
+        raise ValueError(f"device: expected {known} on this machine, got {str(device)!r}") from error
+    return checked
+
+
 def device_name(device: str | torch.device) -> str:
     """Device and what it is, as in "cuda:0 (NVIDIA H200)" or "cpu (… , 2 cores)".
 
     Raises:
         ValueError: if the device is unknown or not there.
     """
-    try:
-        device = torch.device(device)
-        if device.type == "cuda":
-            return f"{device} ({torch.cuda.get_device_name(device)})"
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device: expected one that this machine has, got {str(device)!r}; use 'cpu'") from error
+    device = check_device(device)
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"cpu ({_processor()}, {os.cpu_count()} cores)" if device.type == "cpu" else str(device)
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "key",
     "load",
     "locate",
+    "origin",
     "plain",
     "provenance",
     "read",
@@ -137,11 +138,23 @@ def load(
 ) -> pd.DataFrame:
     """Trusted rows of a file as a data frame, null as nan; see `read`. With `missing_ok`, no file is an empty frame.
 
+    Of rows with the same `key` only the last counts: it is the retry of a failed point, or a point computed again.
+
     Raises:
         FileNotFoundError: if there is no such file, unless `missing_ok`.
     """
     required = tuple(required)
-    return frame(read(name, directory=directory, required=required, missing_ok=missing_ok), columns=required)
+    rows = read(name, directory=directory, required=required, missing_ok=missing_ok)
+    last = {row.get("key", number): row for number, row in enumerate(rows)}
+    return frame(list(last.values()), columns=required)
+
+
+def origin(table: pd.DataFrame) -> str:
+    """When, from which code and where published rows were made: "2026-11-21, commit 1a2b3c4, cpu (…)"."""
+    days = sorted({str(started)[:10] for started in table.started})
+    span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    commits = {str(c)[:7] + ("+" if dirty else "") for c, dirty in zip(table.commit, table.dirty, strict=True)}
+    return f"{span}, commit {', '.join(sorted(commits))}, {', '.join(sorted(set(table.device)))}"
 
 
 def frame(rows: list[dict], columns: Iterable[str] = ()) -> pd.DataFrame:

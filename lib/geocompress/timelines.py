@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from geocompress.checks import Real
-from geocompress.exponents import fit_amplification
 from geocompress.figures import COLOURS
+from geocompress.fits import fit_amplification
 
 
 def training_periods(axes: Sequence[Axes] | np.ndarray, series: pd.DataFrame, t_star: Real, t_lambda_max: Real) -> None:
@@ -53,7 +53,7 @@ def amplification_scaling(ax: Axes, rows: pd.DataFrame, label: str, *, filled: b
         ("lambda_star", "o", "blue", "$\\lambda(t^*)$"),
         ("lambda_max", "^", "vermilion", "$\\max_t\\lambda$"),
     ):
-        fit = fit_amplification(rows.p, rows[column])
+        fit = fit_amplification(rows.p, rows[column])  # only its means are drawn
         bars = np.stack([fit.mean_error - fit.mean_low, fit.mean_high - fit.mean_error])
         style = {"color": COLOURS[colour], "mfc": COLOURS[colour] if filled else "white", "capsize": 3}
         ax.errorbar(shift * fit.p, fit.mean_error, bars, fmt=marker, label=f"{name}, {label}", **style)
