@@ -34,7 +34,7 @@ class Direction:
         threshold: x_b = −b√d/ω_1, where the neuron's ReLU has its kink.
         active_mass: P(H), the share of points that the neuron sees.
         rate: γ = |G|, growth per unit of mean-field time once |β| = |w|.
-        force: D, the rate at which ω_⊥/ω_1 forgets its past, in units of √2 |β|/(√d |ω_1|).
+        force: D, the rate at which ω_⊥/ω_1 forgets its past, in units of √2 |β|/(√d |ω_1|); negative where it grows.
         stable: whether neighbouring directions with ω_⊥ = 0 turn towards it.
     """
 
@@ -72,10 +72,11 @@ def fixed_directions(task: tasks.Task) -> list[Direction]:
     They are the zeros of ∂G/∂θ on the circle (ω_1, b) = (cos θ, sin θ). The amplification they lead to follows from
     u = ω_⊥/ω_1, whose noise has variance P(H)/p per component and whose relaxation is linear:
 
-        D = |E[y x_1 1_H]| − sign(β) y(x_b) φ(x_b) = |Σ_{edges e in H} Δy(e) φ(e)|.
+        D = |E[y x_1 1_H]| − sign(β) y(x_b) φ(x_b) = sign(β) sign(ω_1) Σ_{edges e in H} Δy(e) φ(e).
 
     The first form is pull minus push at the kink; they join into the second because E[y x_1 1_H] = E[∂_1 (y 1_H)]:
-    only the edges of the label inside H count, and the kink itself drops out.
+    only the edges of the label inside H count, and the kink itself drops out. D is positive on the stripe; with more
+    edges it may be negative, and then a tilt grows.
 
     Raises:
         ValueError: if the label of the task depends on anything but x_1.
