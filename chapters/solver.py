@@ -26,7 +26,7 @@ width = 1000
 dt_fine = 5e-4
 tolerances = [0.1, 0.03, 0.01, 0.003]
 smooth_tolerances = [3e-3, 1e-3, 3e-4, 1e-4]
-n_replicas = 12
+n_replicas = 10
 
 # %% tags=["hide-cell"]
 from geocompress import notebooks
@@ -212,7 +212,7 @@ for number in range(n_replicas):
     pair = []
     for part in (1, 4):
         run = experiments.NetworkConfig(
-            p=64, width=300, seed=number, margin_tol=0.1 / part, state_tol=0.05 / part, test_size=20000
+            p=128, width=500, seed=number, margin_tol=0.1 / part, state_tol=0.05 / part, test_size=20000
         )
         pair.append(experiments.train_network(run)["test_error"])
     ratios.append(np.log(pair[1] / pair[0]))
@@ -228,7 +228,7 @@ glue("solver_replicas", float(n_replicas), display=False)
 # %% [markdown]
 # At the tighter tolerance the test error is on average {glue:text}`solver_shift_mean:+.1f` % different, with a standard
 # error of {glue:text}`solver_shift_sem:.1f` %; a single network moves by {glue:text}`solver_shift_sd:.0f` % (standard
-# deviation). Averages and exponents can be read at this tolerance. A single run's end is one draw.
+# deviation). To that accuracy averages can be read at the book's tolerance; the end of a single run is one draw.
 #
 # ## What we saw
 #

@@ -323,8 +323,9 @@ _ = ax.legend()
 # **Where it departs and why.** $\lambda(t^*)$ scatters from sample to sample by tens of per cent however wide the net
 # is, because all neurons feel the same noise; averages over few seeds inherit that. The learning curve at small $p$
 # mixes the exponent of the error at given compression with a compression that itself changes in time and with $p$. And
-# the end of a run is sensitive: in the over-fitting period the tolerance of the solver moves the test error of a single
-# network by tens of per cent, without a clear effect on averages ({doc}`solver`). The lazy side of the comparison, and $p$
+# the end of a run is sensitive: a tighter tolerance of the solver moves the test error of a single network by
+# {glue:text}`solver.ipynb::solver_shift_sd:.0f` % (standard deviation), the average by
+# {glue:text}`solver.ipynb::solver_shift_mean:+.1f` $\pm$ {glue:text}`solver.ipynb::solver_shift_sem:.1f` % ({doc}`solver`). The lazy side of the comparison, and $p$
 # large enough for asymptotics, are not in this book yet.
 #
 # ## Try it

@@ -26,12 +26,7 @@ def amplification(params: Params, d_parallel: int) -> float:
     Raises:
         ValueError: d_∥ outside [1, d], or d_∥ = d, where there is nothing to compress and λ is not defined.
     """
-    omega = params["omega"]
-    d = omega.shape[1]
-    if not 1 <= d_parallel < d:
-        raise ValueError(f"amplification: expected 1 ≤ d_parallel < d = {d}, got {d_parallel}; λ compares two blocks")
-    parallel = float(omega[:, :d_parallel].square().sum()) / d_parallel
-    perpendicular = float(omega[:, d_parallel:].square().sum()) / (d - d_parallel)
+    parallel, perpendicular = (float(block.square().mean()) for block in _blocks(params, d_parallel))
     return math.sqrt(parallel / perpendicular) if perpendicular > 0 else math.inf
 
 
@@ -58,13 +53,25 @@ def neuron_plane(params: Params, axes: tuple[int, int] = (0, 1)) -> Float[Tensor
 
 
 def neuron_amplification(params: Params, d_parallel: int) -> Float[Tensor, " h"]:
-    """λ_n of each neuron alone, shape (h,), as in `amplification` without the sums over n."""
-    omega = params["omega"]
-    parallel = omega[:, :d_parallel].square().mean(1)
-    return (parallel / omega[:, d_parallel:].square().mean(1)).sqrt()
+    """λ_n of each neuron alone, shape (h,), as in `amplification` without the sums over n.
+
+    Raises:
+        ValueError: as `amplification`.
+    """
+    parallel, perpendicular = (block.square().mean(1) for block in _blocks(params, d_parallel))
+    return (parallel / perpendicular).sqrt()
 
 
 def neuron_threshold(params: Params, axis: int = 0) -> Float[Tensor, " h"]:
     """Where each neuron's kink −b_n √d / ω_n crosses the input axis `axis`, shape (h,), in units of x."""
     omega = params["omega"]
     return -params["b"] * math.sqrt(omega.shape[1]) / omega[:, axis]
+
+
+def _blocks(params: Params, d_parallel: int) -> tuple[Tensor, Tensor]:
+    """First-layer weights along x_∥ and along x_⊥."""
+    omega = params["omega"]
+    d = omega.shape[1]
+    if not 1 <= d_parallel < d:
+        raise ValueError(f"amplification: expected 1 ≤ d_parallel < d = {d}, got {d_parallel}; λ compares two blocks")
+    return omega[:, :d_parallel], omega[:, d_parallel:]

@@ -174,23 +174,6 @@ def points_in_plane(ax: Axes, x: ArrayLike, y: ArrayLike, *, edges: Sequence[flo
     return ax
 
 
-def decision(ax: Axes, first: ArrayLike, second: ArrayLike, output: ArrayLike) -> Axes:
-    """Predictor F on a grid of the plane: shaded by its sign, with the line F = 0.
-
-    `first`: (m,), `second`: (n,), `output`: (n, m).
-
-    Raises:
-        ValueError: if the output does not fit the grid.
-    """
-    first, second, output = np.asarray(first), np.asarray(second), np.asarray(output)
-    if output.shape != (len(second), len(first)):
-        raise ValueError(f"output: expected shape {(len(second), len(first))}, got {output.shape}")
-    colours = [LABEL_COLOURS[-1], LABEL_COLOURS[1]]
-    ax.contourf(first, second, np.sign(output), levels=[-2, 0, 2], colors=colours, alpha=0.25, zorder=0)
-    ax.contour(first, second, output, levels=[0], colors="0.2", linewidths=1.5)
-    return ax
-
-
 def plain_powers(ax: Axes, x: ArrayLike) -> None:
     """Label a logarithmic x-axis by the measured values themselves (64, 128, …) when there are few of them."""
     values = np.unique(np.asarray(x, dtype=np.float64))
