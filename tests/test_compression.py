@@ -30,6 +30,12 @@ def test_lambda_needs_two_blocks(d_parallel):
         compression.amplification(networks.OneHidden(d=5, width=3).init(0), d_parallel)
 
 
+@pytest.mark.parametrize("d_parallel", [0, 5])
+def test_the_lambda_of_each_neuron_needs_two_blocks_too(d_parallel):
+    with pytest.raises(ValueError, match="expected 1 ≤ d_parallel"):
+        compression.neuron_amplification(networks.OneHidden(d=5, width=3).init(0), d_parallel)
+
+
 def test_fitted_fraction_counts_points_on_the_margin():
     assert compression.fitted_fraction(torch.tensor([0.9, 1 - 1e-4, 1.0, 7.0])) == 0.75
 

@@ -99,6 +99,17 @@ def test_points_in_plane_are_split_by_label(ax):
     np.testing.assert_array_equal(plus.get_offsets(), [[0, 1], [4, 5]])
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda ax: figures.scaling(ax, P, ERROR[:2]), "of one length"),
+        (lambda ax: figures.scaling(ax, [], []), "of one length"),
+        (lambda ax: figures.scaling(ax, P, ERROR, low=ERROR), "both ends"),
+        (lambda ax: figures.scaling(ax, P, ERROR, [0.01] * 3, [0.01] * 3), "ends of the bar"),
+        (lambda ax: figures.points_in_plane(ax, np.zeros((3, 1)), np.ones(3)), "expected x"),
+        (lambda ax: figures.points_in_plane(ax, np.zeros((3, 2)), np.ones(2)), "expected x"),
+    ],
+)
 def test_what_cannot_be_drawn_is_refused(ax, call, message):
     with pytest.raises(ValueError, match=message):
         call(ax)
