@@ -39,7 +39,7 @@ import numpy as np
 import torch
 from myst_nb import glue
 
-from geocompress import compression, experiments, explicit, exponents, figures, flow, networks, tasks
+from geocompress import compression, experiments, explicit, exponents, figures, flow, networks, sweep, tasks
 
 figures.use_style()
 
@@ -79,8 +79,10 @@ _ = ax.legend()
 # and 1. Filippov made this the definition {cite:p}`filippov1988differential`: the flow is a differential *inclusion*,
 #
 # $$
-# \dot W = \frac hp \sum_\mu c_\mu\, y_\mu\, \nabla f(x_\mu), \qquad
-# c_\mu \in \begin{cases} \{1\} & \text{margin below } 1,\\ [0, 1] & \text{margin equal to } 1,\\ \{0\} & \text{above,}\end{cases}
+# \begin{aligned}
+# \dot W &= \frac hp \sum_\mu c_\mu\, y_\mu\, \nabla f(x_\mu),\\
+# c_\mu &\in \begin{cases} \{1\} & \text{margin below } 1,\\ [0, 1] & \text{margin equal to } 1,\\ \{0\} & \text{above,}\end{cases}
+# \end{aligned}
 # $$ (solver-inclusion)
 #
 # and a solution is a curve $W(t)$ with *some* such $c(t)$. The multipliers are unknowns, like the forces of a constraint
@@ -207,21 +209,13 @@ print(f"optimality conditions of every step hold to 1e-6 in margin units: {compl
 # pairs.
 
 # %%
-ratios = []
-for number in range(n_replicas):
-    pair = []
-    for part in (1, 4):
-        run = experiments.NetworkConfig(
-            p=128, width=500, seed=number, margin_tol=0.1 / part, state_tol=0.05 / part, test_size=20000
-        )
-        pair.append(experiments.train_network(run)["test_error"])
-    ratios.append(np.log(pair[1] / pair[0]))
-ratios = 100 * np.array(ratios)
-for name, value in (
-    ("mean", ratios.mean()),
-    ("sem", ratios.std(ddof=1) / len(ratios) ** 0.5),
-    ("sd", ratios.std(ddof=1)),
-):
+runs = []
+for part in (1, 4):
+    tight = {"margin_tol": 0.1 / part, "state_tol": 0.05 / part}
+    grid = sweep.grid(experiments.NetworkConfig, p=128, width=500, seed=range(n_replicas), **tight)
+    runs.append(sweep.run(experiments.train_network, grid, name="solver-tolerance"))
+ratios = 100 * np.log(runs[1].test_error / runs[0].test_error)
+for name, value in (("mean", ratios.mean()), ("sem", ratios.sem()), ("sd", ratios.std())):
     glue(f"solver_shift_{name}", float(value), display=False)
 glue("solver_replicas", float(n_replicas), display=False)
 

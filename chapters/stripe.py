@@ -180,7 +180,7 @@ corrected = directions.amplification_prediction(1, task)
 figures.guide(ax, span, 0.5, (1, corrected), label=f"neurons, {corrected:.2f}$\\sqrt{{p}}$", colour="0.2")
 figures.guide(ax, span, 0.5, (1, naive), label=f"all points, {naive:.2f}$\\sqrt{{p}}$", colour="0.6")
 figures.plain_powers(ax, span)
-_ = ax.legend(ncols=2)
+_ = ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=9)
 
 # %% tags=["nbval-check-output"]
 # tolerance: 0.15

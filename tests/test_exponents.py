@@ -198,7 +198,7 @@ def test_bad_parameters_are_refused(call, message):
 
 def test_text_is_no_measurement():
     with pytest.raises(TypeError, match="p: expected a sequence of numbers"):
-        exponents._vector(["many", "few"], "p")
+        fits._vector(["many", "few"], "p")
 
 
 def test_amplifications_average_as_their_noise_does():
