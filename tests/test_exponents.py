@@ -7,7 +7,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from geocompress import exponents, tasks
+from geocompress import exponents, fits, tasks
 
 P_GRID = np.array([64, 128, 256, 512])
 
