@@ -51,6 +51,26 @@ def test_the_interior_point_method_stands_on_its_own():
         assert reached == pytest.approx(0.5 * slow @ matrix @ slow - q @ slow, rel=1e-6)
 
 
+def test_the_interior_point_method_ends_optimal_where_no_force_holds_the_points_on_their_bounds():
+    for n in (10, 40):
+        matrix, _, _ = random_problem(n, 2 * n, 1.0, n)
+        answer = np.arange(n) % 3 / 2  # 0, ½ and 1
+        q = matrix @ answer
+        inner = boxqp._interior_point(matrix, q, 1e-9)
+        assert boxqp.kkt_residual(matrix @ inner.c - q, inner.c).max() <= 1e-8
+        np.testing.assert_allclose(inner.c, answer, atol=1e-8)
+
+
+@pytest.mark.parametrize("width", [0.3, 1.0, 3.0])
+def test_grams_of_smooth_kernels_are_solved_from_a_cold_start(width):
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        x = rng.random((80, 2))
+        matrix = np.exp(-((x[:, None] - x) ** 2).sum(-1) / width**2)
+        q = 3 * rng.random(80)
+        assert boxqp.boxqp(matrix, q, rng.random(80)).residual <= 1e-9 * max(1, q.max())
+
+
 def test_starting_from_the_answer_needs_no_factorisation():
     matrix, q, start = random_problem(20, 40, 1.0, 7)
     answer = boxqp.boxqp(matrix, q, start).c
