@@ -55,6 +55,29 @@ def test_entries_are_those_of_a_plain_loop_at_every_distance(name, dtype, d, off
         torch.testing.assert_close(KERNELS[name](x, z).double(), expected, rtol=0, atol=bound)
 
 
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_near_duplicates_are_found_at_every_distance_from_the_mean(name, dtype):
+    sizes = torch.tensor([0, 1e-3, 1, 30], dtype=dtype).repeat_interleave(3)[:, None]
+    x = sizes * points(12, dtype=dtype)
+    x = torch.cat([x, -x])  # of mean zero, the point from which the kernels measure
+    z = x + torch.cat([sizes, sizes]) * 1e-4 * points(24, seed=7, dtype=dtype)
+    expected, eps = slow(name, x, z), torch.finfo(dtype).eps
+    error = (KERNELS[name](x, z).double() - expected).abs()
+    assert bool((error <= 100 * eps * expected.diagonal().clamp(min=1)[:, None].sqrt() * 30).all())
+    assert bool((error.diagonal() <= 20 * eps * expected.diagonal()).all())
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_far_and_opposite_points_stay_on_the_sphere(name, dtype):
+    x = 1e9 * points(50, 5, dtype=dtype)
+    got, size = KERNELS[name](x, -x).double(), 1 + x.double().square().sum(1) / 5
+    assert bool(got.isfinite().all())
+    error = (got - slow(name, x, -x)).abs() / torch.outer(size, size).sqrt()
+    assert float(error.max()) < 4 * math.sqrt(torch.finfo(dtype).eps)
+
+
 @every_kernel
 def test_tiles_that_do_not_divide_the_points_leave_no_seam(kernel, monkeypatch):
     x, z = points(37), points(50, seed=7)

@@ -9,6 +9,7 @@ their cusp, so such pairs are found and computed again from their difference. No
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 
 import torch
@@ -20,7 +21,7 @@ from geocompress.checks import Real, Whole, integer, real
 Kernel = Callable[[Tensor, Tensor], Tensor]  # (p, d), (q, d) → (p, q)
 Profile = Callable[[Tensor, slice, slice, Tensor], object]  # squared distances and two scratch tiles, rows, cols, out
 
-_SIDE = {"cpu": 256, "cuda": 4096}  # of a tile: three of 256² float64 fit a level-2 cache; a GPU wants long launches
+_SIDE = defaultdict(lambda: 4096, cpu=256)  # of a tile: three of 256² float64 fit a level-2 cache; GPUs want more
 _BLOCK = 2**21  # numbers; a freed block of this size is used again, a larger one goes back to the system
 _NEAR = 2**-10  # bounds the error of a distance by about 30 ε |x|, for half of the time in d = 2, none from d = 5 on
 _HELD_BLOCKS = 2  # in `in_blocks`: the block in the caller's hands and the one in the making
