@@ -1,9 +1,9 @@
 """Kernels of points: infinite-width kernels of the one-hidden-layer net, Laplace, and any of them block by block.
 
-Pure functions of torch tensors, computed in their dtype (float32 or float64) on their device. Every kernel here is a
-profile of squared distances between points, or between their directions on a sphere. One matrix product gives those
-distances for a tile that stays in the cache; it loses digits for pairs that almost coincide, where these kernels have
-their cusp, so such pairs are found and computed again from their difference. Nothing here is differentiable.
+Pure functions of torch tensors, in their dtype (float32 or float64) and on their device; not differentiable. Each
+kernel is a profile of squared distances between points, or between their directions on a sphere. One matrix product
+gives those of a tile that stays in the cache (in torch's default matmul precision; TF32 would spoil it). It loses
+digits for pairs that almost coincide, where the kernels have their cusp: those are computed from their difference.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def ntk_one_hidden(x1: Tensor, x2: Tensor | None = None) -> Float[Tensor, "p q"]
     With u = (x/√d, 1) and v = (z/√d, 1) the pre-activations are w·u and w·v, w ~ N(0, I) in d + 1 dimensions (weights
     and bias). The finite kernel (1/h) Σ_n [σ(w_n·u) σ(w_n·v) + β_n² σ'(w_n·u) σ'(w_n·v) u·v] is an average over
     independent neurons; E β² = 1, so it tends to E[σσ] + u·v E[σ'σ']. For σ(z) = √2 max(0, z) and the angle θ between
-    u and v these are twice the arc-cosine kernels of order 1 and 0 (Cho and Saul, NIPS 2009, halved there by 1[z > 0]):
+    u and v these are the arc-cosine kernels of order 1 and 0, whose factor 2 is (√2)² (Cho and Saul, NIPS 2009):
 
         E[σσ] = |u||v| (sin θ + (π − θ) cos θ) / π,    E[σ'σ'] = (π − θ) / π,
         Θ(x, z) = |u||v| (sin θ + 2 (π − θ) cos θ) / π.
@@ -195,7 +195,7 @@ def _tiled(a: Float[Tensor, "p k"], b: Float[Tensor, "q k"], profile: Profile) -
     # |a|² + |b|² − 2ab errs by about ε (|a|² + |b|²) ≤ ε (3|a|² + 2|a − b|²): by ε / _NEAR of |a − b|² above this limit
     near = 3 * _NEAR * norm_a
     out = a.new_empty(p, q)
-    buffer = a.new_empty(3, side * side)  # the squared distances, and two to work in
+    buffer = a.new_empty(3, min(side, p) * min(side, q))  # the squared distances, and two to work in
     for i in range(0, p, side):
         rows = slice(i, min(i + side, p))
         for j in range(i if symmetric else 0, q, side):
