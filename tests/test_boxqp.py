@@ -51,6 +51,14 @@ def test_the_interior_point_method_stands_on_its_own():
         assert reached == pytest.approx(0.5 * slow @ matrix @ slow - q @ slow, rel=1e-6)
 
 
+def test_singular_programs_are_solved_where_no_force_holds_the_points_on_their_bounds():
+    for seed in (40, 49, 69, 103, 107):  # a few in a hundred are hard
+        rng = np.random.default_rng(seed)
+        matrix, _, start = random_problem(75, 50, 100.0, seed)
+        q = matrix @ np.clip(rng.normal(0.5, 1, 75), 0, 1)
+        assert boxqp.boxqp(matrix, q, start).residual <= 1e-9 * np.abs(q).max()
+
+
 def test_the_interior_point_method_ends_optimal_where_no_force_holds_the_points_on_their_bounds():
     for n in (10, 40):
         matrix, _, _ = random_problem(n, 2 * n, 1.0, n)

@@ -137,10 +137,12 @@ def _interior_point(matrix: ndarray, q: Vector, goal: float, max_steps: int = 60
     """
     n, scale = len(q), _scale(matrix)
     room, force = np.full((2, n), 0.5), np.full((2, n), max(1.0, np.abs(q).max()))
-    rounding = 1e-15 * scale
+    enough = max(0.1 * goal, 1e-15 * scale)  # rounding leaves no less
+    # Room given up to a bound shifts margins by up to the diagonal of A times it.
+    close = 0.1 * goal / max(1.0, scale / n)
     for step in range(max_steps):
         dual = matrix.dot(room[0]) - q - force[0] + force[1]
-        if np.abs(dual).max() <= max(0.1 * goal, rounding) and np.minimum(room, force).max() <= 0.1 * goal:
+        if np.abs(dual).max() <= enough and np.minimum(room, force).max() <= close:
             break
         product, stiffness = room * force, force / room
         factor = _cholesky(matrix + np.diag(stiffness.sum(axis=0)), scale)

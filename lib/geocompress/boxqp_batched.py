@@ -137,9 +137,10 @@ def _interior_point(programs: _Programs, max_steps: int = 60) -> Vectors:
     room = q.new_full((len(q), 2, q.shape[1]), 0.5)
     force = q.abs().amax(1).clamp(min=1)[:, None, None].expand_as(room)
     ridge, enough = RIDGES[0] * scale, torch.maximum(0.1 * goal, 1e-15 * scale)
+    close = 0.1 * goal / (scale / q.shape[1]).clamp(min=1)
     for _ in range(max_steps):
         dual = _times(matrix, room[:, 0]) - q - force[:, 0] + force[:, 1]
-        going = (dual.abs().amax(1) > enough) | (torch.minimum(room, force).amax((1, 2)) > 0.1 * goal)
+        going = (dual.abs().amax(1) > enough) | (torch.minimum(room, force).amax((1, 2)) > close)
         if not bool(going.any()):
             break
         product, stiffness = room * force, force / room
