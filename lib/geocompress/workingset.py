@@ -60,7 +60,7 @@ class WorkingSet:
     def begin(self, rows: Tensor) -> None:
         """Solve a first set, after a look at its Gram."""
         self.rows, self.q, self.b = rows[:0], self.y[:0], 0.0
-        part = self.x[rows[:: max(1, len(rows) // FIRST)]]
+        part = self.x[rows[:: -(-len(rows) // FIRST)]]
         svc_checks.kernel_on_points(self.kernel(part, part), self.bias)
         self.join(rows, torch.zeros_like(rows))
 
