@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import reference
-from geocompress import checks, compression, flow, networks, tasks
+from geocompress import checks, compression, flow, networks, screening, states, tasks
 from geocompress.flow import Status
 
 NET = networks.OneHidden(d=3, width=40)
@@ -28,7 +28,8 @@ def distance(states, times, margins):
     common = [s for s in states if s.t <= times[-1]]
     assert len(common) > 10
     truth = np.stack([np.interp([s.t for s in common], times, column) for column in margins.T], axis=1)
-    return np.abs(truth - np.stack([s.margins.numpy() for s in common])).max()
+    found = np.stack([s.margins.numpy() for s in common])
+    return np.abs(np.minimum(truth, screening.CAP) - np.minimum(found, screening.CAP)).max()
 
 
 @pytest.mark.slow
@@ -97,17 +98,18 @@ def test_balance_is_conserved_in_the_limit_of_small_steps():
         states = run(1.0, margin_tol=tol, state_tol=tol)
         change = compression.balance(states[-1].params) - compression.balance(states[0].params)
         drift.append(float(change.abs().max()))
-    assert drift[1] < 0.01
+    assert drift[1] < 0.02
     assert drift[1] < 0.5 * drift[0]
 
 
 def test_small_alpha_is_the_same_as_small_weights():
     params = NET.init(0)
-    small = {k: 1e-3 * v for k, v in params.items()}
-    for a, b in zip(run(1e-6), run(1.0, small), strict=True):
-        assert a.t == pytest.approx(b.t, rel=1e-6)
-        torch.testing.assert_close(a.margins, b.margins, rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(1e-3 * a.params["omega"], b.params["omega"], rtol=1e-5, atol=1e-8)
+    unit = 2.0**-10  # a power of two, so that rounding is the same
+    small = {k: unit * v for k, v in params.items()}
+    for a, b in zip(run(unit**2), run(1.0, small), strict=True):
+        assert a.t == pytest.approx(b.t, rel=1e-9)
+        torch.testing.assert_close(a.margins, b.margins, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(unit * a.params["omega"], b.params["omega"], rtol=1e-9, atol=1e-12)
 
 
 def test_large_alpha_leaves_the_weights_where_they_were():
@@ -133,8 +135,76 @@ def test_a_restart_from_any_state_gives_the_same_trajectory():
     x, y = data()
     middle = states[len(states) // 2]
     again = list(flow.hinge_flow(NET, NET.init(0), x, y, alpha=1e-6, start=middle))
-    assert [s.t for s in again] == [s.t for s in states[len(states) // 2 :]]
-    assert torch.equal(again[-1].margins, states[-1].margins)
+    assert [s.t for s in again] == pytest.approx([s.t for s in states[len(states) // 2 :]], rel=1e-9)
+    torch.testing.assert_close(again[-1].margins, states[-1].margins, rtol=1e-8, atol=1e-8)
+
+
+WIDE = networks.OneHidden(d=3, width=200)
+
+
+def big_run(**settings):
+    x, y = tasks.stripe(3).sample(120, 7)
+    return list(flow.hinge_flow(WIDE, WIDE.init(1), x, y, alpha=1e-6, **settings))
+
+
+def test_what_is_left_out_of_a_step_changes_nothing(monkeypatch):
+    """Points beyond the cap, awake or asleep, against steps that treat all points alike."""
+    left_out, rows = [], flow.Problem.among
+
+    def among(problem, chosen):
+        left_out.append(len(problem.y) - len(chosen))
+        return rows(problem, chosen)
+
+    monkeypatch.setattr(flow.Problem, "among", among)
+    fast = big_run()
+    assert max(left_out) > 80
+    monkeypatch.setattr(screening, "CAP", math.inf)
+    slow = big_run()
+    assert fast[-1].status is slow[-1].status is Status.FITTED
+    first = next(i for i, s in enumerate(slow) if float((s.margins >= 1.5).double().mean()) > 0.3)
+    for a, b in zip(fast[:first], slow[:first], strict=False):
+        torch.testing.assert_close(a.margins, b.margins, rtol=1e-7, atol=1e-7)
+
+
+def test_margins_may_be_old_only_where_they_are_large():
+    exact, lazy = big_run(), big_run(all_margins=False)
+    stale = 0
+    for a, b in zip(exact, lazy, strict=True):
+        assert a.t == pytest.approx(b.t, rel=1e-6)
+        seen = b.margins < screening.CAP
+        assert torch.equal(seen, a.margins < screening.CAP)
+        torch.testing.assert_close(a.margins[seen], b.margins[seen], rtol=1e-6, atol=1e-6)
+        stale += int((a.margins != b.margins).sum())
+    assert stale > 0
+    torch.testing.assert_close(exact[-1].margins, lazy[-1].margins, rtol=1e-6, atol=1e-6)
+
+
+def test_kinks_of_the_network_do_not_make_it_chatter():
+    """40 neurons, many of which die on the way: a rule that looks at the middle of a step only takes 19 000 steps."""
+    x, y = tasks.stripe(2).sample(14, 0)
+    net = networks.OneHidden(d=2, width=40)
+    *_, end = flow.hinge_flow(net, net.init(0), x, y, alpha=1e-3)
+    assert end.status in (Status.FITTED, Status.STATIONARY)  # which one hangs on when the last neurons die
+    assert end.step < 600
+
+
+def test_margins_agree_with_brute_force_to_a_thousandth_at_every_checkpoint():
+    x, y = tasks.stripe(3).sample(30, 3)
+    times, margins = reference.explicit_hinge_flow(NET.init(2), x, y, alpha=0.1, dt=1e-4, t_end=12)
+    path = flow.hinge_flow(NET, NET.init(2), x, y, alpha=0.1, margin_tol=5e-5, state_tol=1e-4, max_time=12)
+    checkpoints = np.linspace(0.5, 11.5, 23)
+    truth = np.stack([np.interp(checkpoints, times, column) for column in margins.T], axis=1)
+    found = np.stack([s.margins.numpy() for s in states.at_times(path, checkpoints)])
+    assert np.abs(np.minimum(truth, screening.CAP) - np.minimum(found, screening.CAP)).max() < 1e-3
+    assert (truth[-1] >= 1).mean() > 0.3  # or nothing slid along the margin
+
+
+def test_contradictory_points_are_named():
+    x, y = data()
+    x, y = torch.cat([x, x[3:4]]), torch.cat([y, -y[3:4]])
+    *_, end = flow.hinge_flow(NET, NET.init(0), x, y, alpha=1e-2)
+    assert end.status is Status.STATIONARY
+    assert set(end.pulling.tolist()) >= {3, 14}
 
 
 def test_the_order_of_the_points_does_not_matter():

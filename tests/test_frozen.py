@@ -38,7 +38,7 @@ def test_the_path_is_the_exact_one_and_closer_with_a_smaller_tolerance(name):
         states = list(frozen.kernel_flow(gram, y, margin_tol=tol))
         exact = np.stack([np.interp([s.t for s in states], times, column) for column in path.T], axis=1)
         errors.append(np.abs(exact - np.stack([s.margins.numpy() for s in states])).max())
-        assert states[-1].t == pytest.approx(times[-1], rel=0.1 * tol)
+        assert states[-1].t == pytest.approx(times[-1], rel=0.3 * tol)
     assert errors[0] < 0.3
     assert errors[1] < 0.02
 
@@ -151,9 +151,10 @@ def test_a_scale_out_of_range_is_refused(alpha):
         frozen.kernel_flow(GRAM, Y, alpha=alpha)
 
 
-def test_new_points_come_as_rows_against_the_training_points():
+def test_points_are_numbers_and_new_ones_rows_against_the_training_points():
     kernel = frozen.FrozenKernel(GRAM)
     with pytest.raises(ValueError, match=r"cross-Gram .* \(q, 10\), got \(3, 9\)"):
         kernel.forward(kernel.init(), GRAM[:3, :9])
-    with pytest.raises(ValueError, match="its own Gram"):
-        kernel.linearise(kernel.init(), 2 * GRAM)
+    for numbers in ([[10.0]], [[0.5]]):
+        with pytest.raises(ValueError, match="its own points"):
+            kernel.linearise(kernel.init(), torch.tensor(numbers, dtype=GRAM.dtype))

@@ -79,3 +79,58 @@ def test_parameters_of_another_network_are_refused(setting):
             NET.linearise(other.init(0), setting[1])
     with pytest.raises(ValueError, match="expected parameters"):
         NET.linearise({"omega": setting[0]["omega"]}, setting[1])
+
+
+def moved(params, seed=9, length=0.3):
+    step = NET.init(seed)
+    return {k: value + length * step[k] for k, value in params.items()}
+
+
+def test_the_secant_takes_the_output_from_one_end_to_the_other_without_error(setting):
+    params, x = setting
+    end = moved(params)
+    secant = NET.linearise(params, x).secant(end)
+    change = {k: end[k] - params[k] for k in params}
+    crossed = (NET.linearise(params, x).output != 0) & (secant.pushforward(change) != 0)
+    assert bool(crossed.any())
+    expected = NET.forward(end, x) - NET.forward(params, x)
+    torch.testing.assert_close(secant.pushforward(change), expected, rtol=1e-11, atol=1e-13)
+
+
+def test_the_secant_is_the_jacobian_averaged_over_the_way(setting):
+    """Up to the second order in the way, and to the first for the few activations whose kink is crossed."""
+    params, x = setting
+    v = torch.randn(9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    errors = []
+    for length in (0.1, 0.01):
+        end, shares = moved(params, length=length), (torch.arange(400) + 0.5) / 400
+        ways = [{k: torch.lerp(params[k], end[k], float(s)) for k in params} for s in shares]
+        mean = sum(flat(NET.linearise(way, x).pullback(v)) for way in ways) / len(ways)
+        errors.append(float((flat(NET.linearise(params, x).secant(end).pullback(v)) - mean).abs().max()))
+    assert errors[1] < 0.2 * errors[0]
+
+
+def test_products_of_the_secant_belong_to_one_jacobian(setting):
+    params, x = setting
+    secant = NET.linearise(params, x).secant(moved(params))
+    unit = torch.eye(9, dtype=torch.float64)
+    jacobian = torch.stack([flat(secant.pullback(row)) for row in unit])
+    tangent = NET.init(8)
+    torch.testing.assert_close(secant.pushforward(tangent), jacobian @ flat(tangent), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(secant.gram(torch.arange(9)), jacobian @ jacobian.T, rtol=1e-12, atol=1e-14)
+
+
+def test_no_output_changes_by_more_than_the_distance_allows(setting):
+    params, x = setting
+    tight = 0.0
+    for seed, length in ((9, 0.01), (10, 0.3), (11, 3.0)):
+        end = moved(params, seed, length)
+        allowed = NET.distance(params, end) * NET.sizes(x)
+        change = (NET.forward(end, x) - NET.forward(params, x)).abs()
+        assert bool((change <= allowed).all())
+        tight = max(tight, float((change / allowed).max()))
+    assert tight > 0.1  # or the bound says nothing
+    turned = {**params, "beta": -params["beta"]}
+    assert bool(
+        ((NET.forward(turned, x) - NET.forward(params, x)).abs() <= NET.distance(params, turned) * NET.sizes(x)).all()
+    )

@@ -44,7 +44,15 @@ def test_the_square_loss_relaxes_exponentially_at_constant_kernel(alpha):
     kernel = frozen.FrozenKernel(gram)
     states = list(
         smooth_flow(
-            kernel, kernel.init(), gram, Y, alpha=alpha, loss=Square(), rtol=1e-7, method=DOP853, max_time=40 / alpha
+            kernel,
+            kernel.init(),
+            kernel.points,
+            Y,
+            alpha=alpha,
+            loss=Square(),
+            rtol=1e-7,
+            method=DOP853,
+            max_time=40 / alpha,
         )
     )
     assert states[-1].status is Status.MAX_TIME

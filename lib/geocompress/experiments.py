@@ -85,8 +85,8 @@ class Replica:
         x, y = self.task.sample(n, seed)
         return x.to(**self._place), y.to(**self._place)
 
-    def states(self) -> Iterator[flow.State]:
-        """The flow from the initial parameters to its end."""
+    def states(self, *, all_margins: bool = False) -> Iterator[flow.State]:
+        """The flow from the initial parameters to its end; see `flow.hinge_flow` on `all_margins`."""
         config = self.config
         return flow.hinge_flow(
             self.network,
@@ -97,6 +97,7 @@ class Replica:
             margin_tol=config.margin_tol,
             state_tol=config.state_tol,
             max_time=config.max_time,
+            all_margins=all_margins,
         )
 
     def test_error(self, params: Params, size: int | None = None) -> float:
@@ -188,7 +189,7 @@ def record_network(config: NetworkConfig, *, test_size: int = 4000) -> Recording
     replica = Replica(config)
     balance_init = compression.balance(replica.params)
     lines, planes = [], []
-    for state in replica.states():
+    for state in replica.states(all_margins=True):
         quantiles = torch.quantile(state.margins, state.margins.new_tensor([0.1, 0.5, 0.9])).tolist()
         drift = (compression.balance(state.params) - balance_init).abs().max()
         size = state.params["omega"].square().sum(1).max()

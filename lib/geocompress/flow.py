@@ -10,24 +10,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from geocompress.boxqp import boxqp
+from geocompress import implicit, screening
 from geocompress.checks import Real, Whole, integer, real, training_data
-from geocompress.networks import Linearisation, Network, Params
+from geocompress.implicit import KKT_TOL, Problem, norm
+from geocompress.networks import Network, Params
 from geocompress.states import State, Status
-
-# Margins are driven to 1 + OVERSHOOT, so that a finished run has every margin at 1 or above and a loss of exactly 0.
-OVERSHOOT = 1e-6
-# Residual of the optimality conditions asked of each step, in margin units; far below OVERSHOOT.
-KKT_TOL = 1e-8
-# A step does not know in which order its points met the margin. The bound on the error of that is many times the error
-# itself: held to this many tolerances, lazy runs stay within about two of the exact path (see `frozen.kernel_flow`).
-ORDER_BOUND = 10.0
 
 
 def hinge_flow(
@@ -42,6 +34,7 @@ def hinge_flow(
     max_time: Real = math.inf,
     max_steps: Whole = 20_000,
     start: State | None = None,
+    all_margins: bool = True,
 ) -> Iterator[State]:
     """Follow Ẇ = −(h/α) ∂L/∂W with L = (1/p) Σ_μ max(0, 1 − y_μ F(x_μ)), F = α (f − f_0), until every margin is 1.
 
@@ -68,6 +61,8 @@ def hinge_flow(
         max_time: mean-field time at which to stop.
         max_steps: accepted steps after which to stop.
         start: a state of an earlier run on the same network and data to go on from.
+        all_margins: bring all margins up to date for every state. When False, those at 1.5 or above (and provably
+            still there) may be as old as p / (points awake) steps, save in the last state; nothing else changes.
 
     Raises:
         TypeError: x, y or the parameters are not floating-point tensors of one dtype.
@@ -84,177 +79,129 @@ def hinge_flow(
     max_steps = integer(max_steps, "max_steps")
     if start is not None and start.margins.shape != y.shape:
         raise ValueError(f"hinge_flow: `start` has {len(start.margins)} points, the data have {len(y)}")
-    output_init = network.linearise(params, x).output if start is None else start.output_init
-    problem = _Problem(network, x, y, alpha, output_init, margin_tol, state_tol)
-    return _states(problem, start or _first_state(problem, params), max_time, max_steps)
+    output_init = network.forward(params, x) if start is None else start.output_init
+    problem = Problem(network, x, y, alpha, output_init, margin_tol, state_tol, len(y))
+    return _Run(problem, start or _first_state(problem, params), all_margins).states(max_time, max_steps)
 
 
-@dataclass(frozen=True)
-class _Problem:
-    """The data of a flow, and the four products that a step needs, in margin units and mean-field time."""
-
-    network: Network
-    x: Tensor
-    y: Tensor
-    alpha: float
-    output_init: Tensor
-    margin_tol: float
-    state_tol: float
-
-    def linearise(self, params: Params) -> Linearisation:
-        return self.network.linearise(params, self.x)
-
-    def margins(self, at: Linearisation) -> Tensor:
-        return self.alpha * self.y * (at.output - self.output_init)
-
-    def velocity(self, at: Linearisation, c: Tensor) -> Params:
-        """Ẇ = (h/p) Σ_μ c_μ y_μ ∇f(x_μ), the factor α of ∇F and of mean-field time having cancelled."""
-        return at.pullback(c * self.y * (self.network.width / len(self.y)))
-
-    def margin_rate(self, at: Linearisation, velocity: Params) -> Tensor:
-        return self.alpha * self.y * at.pushforward(velocity)
-
-    def rate_gram(self, at: Linearisation, rows: Tensor) -> np.ndarray:
-        """K/p among the points `rows`: the rate of each margin for a unit multiplier of each, float64 on the CPU."""
-        y = self.y[rows].double().cpu().numpy()
-        gram = at.gram(rows).double().cpu().numpy()
-        return (self.network.width * self.alpha / len(self.y)) * gram * np.outer(y, y)
-
-
-def _first_state(problem: _Problem, params: Params) -> State:
+def _first_state(problem: Problem, params: Params) -> State:
     at = problem.linearise(params)
-    margins = problem.margins(at)
+    margins = problem.margins(problem.output_init)
     c = (margins < 1).to(margins)
     velocity = problem.velocity(at, c)
-    speed, reach = _norm(velocity), float(problem.margin_rate(at, velocity).abs().max())
-    by_state = problem.state_tol * _norm(params) / speed if speed > 0 and problem.state_tol < math.inf else math.inf
+    speed, reach = norm(velocity), float(problem.margin_rate(at, velocity).abs().max())
+    by_state = problem.state_tol * norm(params) / speed if speed > 0 and problem.state_tol < math.inf else math.inf
     dt = min(by_state, 1 / reach if reach > 0 else 1.0)  # no point meets the margin before 1 / reach
     return State(0.0, params, margins, c, _hinge(margins), 0, dt, 0.0, problem.output_init, _status(margins))
 
 
-def _states(problem: _Problem, state: State, max_time: float, max_steps: int) -> Iterator[State]:
-    yield state
-    at = problem.linearise(state.params)
-    while state.status is Status.RUNNING:
-        if state.t >= max_time:
-            ended = Status.MAX_TIME
-        elif state.step >= max_steps:
-            ended = Status.MAX_STEPS
-        else:
-            state, at = _advance(problem, state, at, max_time - state.t)
-            yield state
-            continue
-        state = replace(state, status=ended)
-        yield state
+class _Run:
+    """A flow on its way.
 
-
-def _advance(problem: _Problem, state: State, at: Linearisation, longest: float) -> tuple[State, Linearisation]:
-    """One accepted step, at most `longest`; a rejected try lends its multipliers to the next, shorter one."""
-    dt, c, growth = min(state.dt, longest), state.multipliers, 3.0
-    shortest = 1e-10 * (state.t or state.dt)  # steps that shrink towards a wall add up to nothing
-    while dt > shortest:
-        slope_start = problem.velocity(at, c)
-        middle = problem.linearise(_move(state.params, slope_start, dt / 2))
-        c, slope, predicted, kkt, stiffness = _consistent_multipliers(problem, middle, state.margins, c, dt)
-        params = _move(state.params, slope, dt)
-        end = problem.linearise(params)
-        margins = problem.margins(end)
-        error = max(
-            _step_error(problem, margins, predicted, slope_start, slope, params, dt),
-            _order_error(state.margins, predicted, c, stiffness) / (ORDER_BOUND * problem.margin_tol),
-        )
-        if error <= 1 and kkt <= max(0.01 * problem.margin_tol, KKT_TOL):
-            factor = min(growth, 0.8 * max(error, 1e-3) ** -0.5)
-            status = _status(margins)
-            if status is Status.RUNNING and dt >= state.t / 2 and _at_rest(problem, state, margins, params):
-                status = Status.STATIONARY
-            # The flow stops by itself when the last point is fitted: that is the share of the step for which the
-            # largest multiplier was on.
-            elapsed = dt * float(c.max()) if status is Status.FITTED else dt
-            # A step that was cut to land on a requested time says nothing about how long the next one may be.
-            dt_next = max(dt * factor, state.dt) if dt == longest < state.dt else dt * factor
-            loss, step = _hinge(margins), state.step + 1
-            new = State(state.t + elapsed, params, margins, c, loss, step, dt_next, kkt, state.output_init, status)
-            return new, end
-        dt *= max(0.2, 0.8 * error**-0.5) if math.isfinite(error) and error > 1 else 0.2
-        growth = 1.0
-    ended = Status.STALLED if math.isfinite(error) else Status.DIVERGED
-    return replace(state, status=ended), at
-
-
-def _consistent_multipliers(
-    problem: _Problem, middle: Linearisation, margins: Tensor, c: Tensor, dt: float
-) -> tuple[Tensor, Params, Tensor, float, float]:
-    """Multipliers consistent with the margins they lead to, the slope and margins that follow, and the residual.
-
-    A working set holds the points in doubt. Those that the last answer leaves inconsistent join it until there are
-    none: what is returned solves the quadratic program of all p points, though only a small Gram was ever formed. Its
-    largest diagonal element, dt K_μμ, comes last.
+    Three kinds of points. Those `in doubt`, below `screening.CAP` or with a multiplier, enter the step. The others
+    that are awake are looked at after it: none may have fallen below the margin. Those asleep cannot have: their
+    margins were seen at the parameters `seen`; until the weights have gone `reach` from there none is below the cap.
     """
-    target = 1 + OVERSHOOT
-    inside = torch.zeros_like(c, dtype=torch.bool)
-    stiffness = 0.0
-    while True:
-        slope = problem.velocity(middle, c)
-        predicted = margins + dt * problem.margin_rate(middle, slope)
-        gap = predicted - target
-        residual = torch.where(c <= 0, -gap, torch.where(c >= 1, gap, gap.abs())).clamp(min=0)
-        joining = (residual > KKT_TOL) & ~inside
-        if not bool(joining.any()):
-            return c, slope, predicted, float(residual.max()), stiffness
-        inside |= joining | ((c > 0) & (c < 1))
-        rows = inside.nonzero()[:, 0]
-        start = c[rows].double().cpu().numpy()
-        gram = dt * problem.rate_gram(middle, rows)
-        stiffness = len(c) * float(gram.diagonal().max())
-        solution = boxqp(gram, gram @ start - gap[rows].double().cpu().numpy(), start, tol=0.1 * KKT_TOL)
-        c = c.index_put((rows,), torch.from_numpy(solution.c).to(c))
 
+    def __init__(self, problem: Problem, state: State, all_margins: bool) -> None:
+        self.whole, self.all_margins = problem, all_margins
+        self.sizes = problem.alpha * problem.network.sizes(problem.x)
+        self.state = replace(state, margins=problem.margins(problem.network.forward(state.params, problem.x)))
+        self._wake(0.0)
 
-def _step_error(
-    problem: _Problem, margins: Tensor, predicted: Tensor, start: Params, middle: Params, params: Params, dt: float
-) -> float:
-    """Error of a step relative to its tolerances; margins count up to 1.5, since beyond they pull on nothing."""
-    margin_error = float((margins.clamp(max=1.5) - predicted.clamp(max=1.5)).abs().max())
-    slope_change = _norm({k: middle[k] - start[k] for k in start})
-    state_error = 0.0
-    if problem.state_tol < math.inf:
-        state_error = dt * slope_change / (problem.state_tol * _norm(params))
-    return max(margin_error / problem.margin_tol, state_error) if bool(margins.isfinite().all()) else math.inf
+    def states(self, max_time: float, max_steps: int) -> Iterator[State]:
+        """The state now and after every step; the last one says why it is the last."""
+        yield self.state
+        while self.state.status is Status.RUNNING:
+            if self.state.t >= max_time:
+                self.state = replace(self.state, status=Status.MAX_TIME)
+            elif self.state.step >= max_steps:
+                self.state = replace(self.state, status=Status.MAX_STEPS)
+            else:
+                self._advance(max_time - self.state.t)
+            if self.all_margins or self.state.status is not Status.RUNNING:
+                self._look()
+            yield self.state
 
+    def _advance(self, longest: float) -> None:
+        """One accepted step, at most `longest`; a rejected try lends its multipliers to the next, shorter one."""
+        state, c = self.state, self.state.multipliers
+        dt, growth = min(state.dt, longest), 3.0
+        shortest = 1e-10 * (state.t or state.dt)  # steps that shrink towards a wall add up to nothing
+        rows, part = None, None
+        joining = (state.margins < screening.CAP) | (c > 0)
+        error = math.inf
+        while dt > shortest:
+            if joining is not None:
+                rows = joining.nonzero()[:, 0]
+                part = self.whole.among(rows)
+                at = part.linearise(state.params)
+            tried = implicit.attempt(part, at, state.params, state.margins[rows], c[rows], dt)
+            c = c.index_put((rows,), tried.multipliers)
+            margins = self._margins(tried.params)
+            fallen = (margins < 1).index_fill(0, rows, False)
+            if bool(fallen.any()):  # though it was left out: in with it, and again
+                joining = fallen.index_fill(0, rows, True)
+                continue
+            joining = None
+            error = tried.error(part, margins[rows])
+            if error <= 1 and tried.kkt <= max(0.01 * self.whole.margin_tol, KKT_TOL):
+                # A step that was cut to land on a requested time says nothing about how long the next one may be.
+                longer = dt * min(growth, 0.8 * max(error, 1e-3) ** -0.5)
+                longer = max(longer, state.dt) if dt == longest < state.dt else longer
+                self._accept(tried, margins, c, dt, longer)
+                return
+            dt *= max(0.2, 0.8 * error**-0.5) if math.isfinite(error) and error > 1 else 0.2
+            growth = 1.0
+        self.state = replace(state, status=Status.STALLED if math.isfinite(error) else Status.DIVERGED)
 
-def _order_error(before: Tensor, after: Tensor, c: Tensor, stiffness: float) -> float:
-    """Bound on what is lost, in margin units, by one multiplier a point and step, whatever the order of events.
+    def _accept(self, tried: implicit.Step, margins: Tensor, c: Tensor, dt: float, longer: float) -> None:
+        before, status = self.state, _status(margins)
+        if status is Status.RUNNING and dt >= before.t / 2 and self._at_rest(tried.params, margins):
+            status = Status.STATIONARY
+        # The flow stops by itself when the last point is fitted: that is the share of the step for which the largest
+        # multiplier was on.
+        t = before.t + dt * (float(c.max()) if status is Status.FITTED else 1.0)
+        loss, step, params = _hinge(margins), before.step + 1, tried.params
+        self.state = State(t, params, margins, c, loss, step, longer, tried.kkt, before.output_init, status)
+        self.work += len(self.rows)
+        if self.work >= self.whole.count:  # looking at all costs little beside the steps since the last time
+            self._look()
+            self._wake(self.whole.network.distance(before.params, params))
 
-    For a constant kernel the step is implicit Euler on a convex loss. In function space it errs by at most √(dt excess)
-    with excess = mean[ℓ(m) − ℓ(m') − c (m' − m)], each term ≥ 0 since c is a slope of ℓ at m' (Nochetto, Savaré and
-    Verdi, Comm. Pure Appl. Math. 53, 525 (2000)); a margin moves by at most √K_μμ times that. Points that stay on their
-    side of the margin, or on it, add nothing. `stiffness` is dt max K_μμ.
-    """
-    target = 1 + OVERSHOOT
-    drop = (target - before).clamp(min=0) - (target - after).clamp(min=0)
-    return math.sqrt(stiffness * max(0.0, float((drop - c * (after - before)).mean())))
+    def _margins(self, params: Params) -> Tensor:
+        """All margins at `params`; of points asleep, which cannot be below the cap there, the last that was seen."""
+        if self.reach < math.inf and self.whole.network.distance(self.seen, params) > self.reach:
+            self._look()
+            self._wake(self.whole.network.distance(self.state.params, params))
+        margins = self.awake.margins(self.whole.network.forward(params, self.awake.x))
+        return self.state.margins.index_put((self.rows,), margins)
+
+    def _look(self) -> None:
+        """Bring the margins of all points up to date."""
+        asleep = torch.ones_like(self.whole.y, dtype=torch.bool).index_fill(0, self.rows, False).nonzero()[:, 0]
+        if len(asleep):
+            part = self.whole.among(asleep)
+            margins = part.margins(part.network.forward(self.state.params, part.x))
+            self.state = replace(self.state, margins=self.state.margins.index_put((asleep,), margins))
+
+    def _wake(self, speed: float) -> None:
+        """Choose anew which points are awake, all margins being up to date; `speed` is the way of the last step."""
+        self.seen, self.work = self.state.params, 0
+        self.rows, self.reach = screening.awake(self.state.margins, self.sizes, speed)
+        self.awake = self.whole.among(self.rows)
+
+    def _at_rest(self, params: Params, margins: Tensor) -> bool:
+        """True if a step moves neither margins nor weights (kernel coefficients may grow where no margin feels it)."""
+        if float((margins - self.state.margins).abs().max()) > KKT_TOL:
+            return False
+        moved = norm({k: params[k] - self.state.params[k] for k in params})
+        return self.whole.state_tol == math.inf or moved <= KKT_TOL * norm(params)
 
 
 def _status(margins: Tensor) -> Status:
     return Status.FITTED if bool((margins >= 1).all()) else Status.RUNNING
 
 
-def _at_rest(problem: _Problem, before: State, margins: Tensor, params: Params) -> bool:
-    """True when a step moved neither margins nor weights (kernel coefficients may grow where no margin feels it)."""
-    if float((margins - before.margins).abs().max()) > KKT_TOL:
-        return False
-    moved = _norm({k: params[k] - before.params[k] for k in params})
-    return problem.state_tol == math.inf or moved <= KKT_TOL * _norm(params)
-
-
 def _hinge(margins: Tensor) -> float:
     return float((1 - margins).clamp(min=0).mean())
-
-
-def _move(params: Params, direction: Params, length: float) -> Params:
-    return {k: torch.add(params[k], direction[k], alpha=length) for k in params}
-
-
-def _norm(params: Params) -> float:
-    return math.sqrt(sum(float(value.square().sum()) for value in params.values()))

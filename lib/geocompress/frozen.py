@@ -25,8 +25,8 @@ from geocompress.states import State
 class FrozenKernel:
     """A kernel machine f(x) = Σ_ν Θ(x, x_ν) a_ν on p training points, as a `networks.Network` of width 1.
 
-    Its "points" are rows of kernel values Θ(x, x_ν) against the training points, so new points are evaluated through
-    their cross-Gram, and the training points are the rows of the Gram itself. Its one parameter, `coefficients` (p,),
+    Its training points are known by their numbers (`points`); new points are evaluated through their kernel values
+    Θ(x, x_ν) against the training points. Its one parameter, `coefficients` (p,),
     lives in the metric of the kernel, ⟨a, b⟩ = aᵀ Θ b: there the gradient of f(x_μ) is the μ-th unit vector, whatever
     the rank of Θ, and nothing is ever inverted.
 
@@ -68,42 +68,67 @@ class FrozenKernel:
         """Coefficients of zero: F starts at zero by definition, so any start is this one."""
         return {"coefficients": self.gram.new_zeros(len(self.gram))}
 
-    def forward(self, params: Params, x: Float[Tensor, "q p"]) -> Float[Tensor, " q"]:
-        """Outputs at new points from their kernel values against the training points, shape (q,)."""
+    @property
+    def points(self) -> Float[Tensor, "p 1"]:
+        """The training points, by their numbers: what a flow on this kernel takes for x."""
+        return torch.arange(len(self.gram), dtype=self.gram.dtype, device=self.gram.device)[:, None]
+
+    def forward(self, params: Params, x: Float[Tensor, "q _"]) -> Float[Tensor, " q"]:
+        """Outputs at new points from their kernel values against the training points (q, p), or at `points` (q, 1)."""
+        if x.ndim == 2 and x.shape[1] == 1:
+            x = self.gram[self._numbers(x)]
         if x.ndim != 2 or x.shape[1] != len(self.gram):
             shape = f"(q, {len(self.gram)})"
             raise ValueError(f"FrozenKernel: expected the cross-Gram Θ(x, x_train) {shape}, got {tuple(x.shape)}")
         return x @ params["coefficients"]
 
-    def linearise(self, params: Params, x: Tensor) -> FrozenLinearisation:
-        """The linearisation on the training points, the same at all parameters; `x` must be the Gram.
+    def linearise(self, params: Params, x: Float[Tensor, "s 1"]) -> FrozenLinearisation:
+        """The linearisation on some of `points`, the same at all parameters.
 
         Raises:
-            ValueError: another set of points.
+            ValueError: anything but numbers of training points.
         """
-        if x.shape != self.gram.shape or not (x is self.gram or torch.equal(x, self.gram)):
-            raise ValueError("FrozenKernel: trains on its own Gram only; pass x=kernel.gram, or use `kernel_flow`")
-        return FrozenLinearisation(self.gram, self.forward(params, self.gram))
+        return FrozenLinearisation(self.gram, self._numbers(x), self.forward(params, x))
+
+    def _numbers(self, x: Tensor) -> Tensor:
+        numbers = x.long()
+        if x.ndim != 2 or x.shape[1] != 1 or not torch.equal(numbers.to(x), x) or int(numbers.max()) >= len(self.gram):
+            raise ValueError("FrozenKernel: trains on its own points only; pass x=kernel.points, or use `kernel_flow`")
+        return numbers[:, 0]
+
+    def distance(self, before: Params, after: Params) -> float:
+        """∞: margins cost one product with the Gram, which is nearly all that a step costs."""
+        return math.inf
+
+    def sizes(self, x: Tensor) -> Tensor:
+        """One for each point; see `distance`."""
+        return x.new_ones(len(x))
 
 
 @dataclass(frozen=True, eq=False)
 class FrozenLinearisation:
-    """Outputs and products of a `FrozenKernel`: in the kernel's metric the Jacobian's adjoint is the identity."""
+    """Outputs and products of a `FrozenKernel`: in the kernel's metric the gradient at a point is its unit vector."""
 
     _gram: Tensor
+    _numbers: Tensor
     output: Tensor
 
-    def pullback(self, cotangent: Float[Tensor, " p"]) -> dict[str, Float[Tensor, "..."]]:
-        """Σ_μ v_μ ∇f(x_μ): the coefficients v themselves."""
-        return {"coefficients": cotangent}
+    def pullback(self, cotangent: Float[Tensor, " s"]) -> dict[str, Float[Tensor, "..."]]:
+        """Σ_μ v_μ ∇f(x_μ): the coefficients v themselves, zero for points that are not looked at."""
+        return {"coefficients": self._gram.new_zeros(len(self._gram)).index_put((self._numbers,), cotangent)}
 
-    def pushforward(self, tangent: Params) -> Float[Tensor, " p"]:
-        """⟨∇f(x_μ), δ⟩ = Σ_ν Θ_μν δ_ν, shape (p,)."""
-        return self._gram @ tangent["coefficients"]
+    def pushforward(self, tangent: Params) -> Float[Tensor, " s"]:
+        """⟨∇f(x_μ), δ⟩ = Σ_ν Θ_μν δ_ν, shape (s,)."""
+        return self._gram[self._numbers] @ tangent["coefficients"]
+
+    def secant(self, end: Params) -> FrozenLinearisation:
+        """Itself: the kernel does not move."""
+        return self
 
     def gram(self, rows: Tensor) -> Float[Tensor, "s s"]:
         """Θ among the points numbered in `rows`."""
-        return self._gram[rows[:, None], rows]
+        numbers = self._numbers[rows]
+        return self._gram[numbers[:, None], numbers]
 
 
 def kernel_flow(
@@ -147,7 +172,7 @@ def kernel_flow(
     return hinge_flow(
         kernel,
         kernel.init(),
-        kernel.gram,
+        kernel.points,
         y,
         alpha=alpha,
         margin_tol=margin_tol,

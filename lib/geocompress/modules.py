@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 
@@ -78,6 +79,14 @@ class ModuleNetwork:
         _refuse_noise(self.module)
         return ModuleLinearisation(self, params, x)
 
+    def distance(self, before: Params, after: Params) -> float:
+        """∞: nothing is known of how far an output can move."""
+        return math.inf
+
+    def sizes(self, x: Float[Tensor, "p ..."]) -> Float[Tensor, " p"]:
+        """One for each point; see `distance`."""
+        return x.new_ones(len(x))
+
     def gradients(self, params: Params, x: Float[Tensor, "p ..."]) -> Float[Tensor, "p n"]:
         """∇f(x_μ) as rows, shape (p, number of trainable weights): the caller sees to the memory.
 
@@ -125,6 +134,11 @@ class ModuleLinearisation:
         with warnings.catch_warnings():  # the first jvp of a process loads code of torch that torch itself deprecates
             warnings.filterwarnings("ignore", message=".*torch.jit.script.* is deprecated")
             return jvp(self._outputs, (self._params,), (tangent,))[1]
+
+    def secant(self, end: Params) -> ModuleLinearisation:
+        """The linearisation half-way to `end`."""
+        middle = {k: torch.lerp(value, end[k], 0.5) for k, value in self._params.items()}
+        return ModuleLinearisation(self._network, middle, self._x)
 
     def gram(self, rows: Tensor | None = None) -> Float[Tensor, "s s"]:
         """⟨∇f(x_μ), ∇f(x_ν)⟩ among the points numbered in `rows` (all by default).

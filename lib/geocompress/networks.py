@@ -6,6 +6,7 @@ with the Jacobian, and Gram blocks of the gradients. Nothing here knows about lo
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -18,12 +19,12 @@ from geocompress.checks import integer
 
 Params = dict[str, Tensor]
 
+CACHED = 2**16  # numbers of a block that stays in a processor's cache
+
 
 @runtime_checkable
-class Linearisation(Protocol):
-    """First-order picture of a network at fixed parameters on fixed points: f(W + δ) ≈ output + pushforward(δ)."""
-
-    output: Tensor
+class Jacobian(Protocol):
+    """First-order picture of a network on fixed points: the two products with its Jacobian J, and Gram blocks."""
 
     def pullback(self, cotangent: Tensor) -> Params:
         """Jᵀ v: Σ_μ v_μ ∇f(x_μ), in the shape of the parameters."""
@@ -33,6 +34,16 @@ class Linearisation(Protocol):
 
     def gram(self, rows: Tensor) -> Tensor:
         """⟨∇f(x_μ), ∇f(x_ν)⟩ for the points numbered in `rows`, shape (s, s)."""
+
+
+@runtime_checkable
+class Linearisation(Jacobian, Protocol):
+    """A network at fixed parameters W on fixed points: outputs, Jacobian, and its averages on the way elsewhere."""
+
+    output: Tensor
+
+    def secant(self, end: Params) -> Jacobian:
+        """A mean of the Jacobian on the straight line from W to `end`, of second order: f(end) − f(W) ≈ J̄ (end − W)."""
 
 
 @runtime_checkable
@@ -46,6 +57,15 @@ class Network(Protocol):
 
     def linearise(self, params: Params, x: Tensor) -> Linearisation:
         """The linearisation at `params` on the points `x`."""
+
+    def distance(self, before: Params, after: Params) -> float:
+        """A length L of the way between two parameters with |Δf(x_μ)| ≤ L s_μ for the `sizes` s_μ of the points.
+
+        ∞ where nothing is known: then no point is ever left out of a step.
+        """
+
+    def sizes(self, x: Tensor) -> Tensor:
+        """Sizes s_μ > 0 of the points, shape (p,); see `distance`."""
 
 
 @dataclass(frozen=True)
@@ -77,16 +97,32 @@ class OneHidden:
         return {k: v.to(device=device, dtype=dtype) for k, v in draws.items()}
 
     def linearise(self, params: Params, x: Tensor) -> OneHiddenLinearisation:
-        """The linearisation at `params` on `x` (p, d): one (p, d+1) × (d+1, h) product and one pass over its result."""
+        """The linearisation at `params` on `x` (p, d): one (p, d+1) × (d+1, h) product, which is kept."""
         shapes = {k: tuple(v.shape) for k, v in params.items()}
         expected = {"omega": (self.width, self.d), "b": (self.width,), "beta": (self.width,)}
         if shapes != expected:
             raise ValueError(f"OneHidden: expected parameters {expected}, got {shapes}; they belong to another network")
         return OneHiddenLinearisation(params, self._augment(x))
 
-    def forward(self, params: Params, x: Float[Tensor, "p d"], *, block: int = 4096) -> Float[Tensor, " p"]:
-        """Outputs f(x_μ), shape (p,); `block` points at a time, so that memory stays at block × h numbers."""
+    def forward(self, params: Params, x: Float[Tensor, "p d"], *, block: int | None = None) -> Float[Tensor, " p"]:
+        """Outputs f(x_μ), shape (p,); `block` points at a time (default: as many as stay in a processor's cache)."""
+        block = block or max(1, CACHED // self.width)
         return torch.cat([self.linearise(params, part).output for part in x.split(block)])
+
+    def distance(self, before: Params, after: Params) -> float:
+        """L with |f(x_μ; after) − f(x_μ; before)| ≤ L |x̃_μ| for every point, x̃ = (x/√d, 1); costs h d.
+
+        With u = |β| w̃, w̃ = (ω, b), a neuron is ±√2 max(0, u·x̃): it changes by at most √2 |Δu| |x̃| while β keeps its
+        sign, and by at most √2 (|u| + |u'|) |x̃| when it does not. L is the mean of that over neurons.
+        """
+        u, v = (params["beta"].abs()[:, None] * _augmented(params) for params in (before, after))
+        turned = before["beta"] * after["beta"] < 0
+        change = torch.where(turned, u.norm(dim=1) + v.norm(dim=1), (v - u).norm(dim=1))
+        return math.sqrt(2) * float(change.mean())
+
+    def sizes(self, x: Float[Tensor, "p d"]) -> Float[Tensor, " p"]:
+        """|x̃_μ|, the sizes that `distance` is measured against."""
+        return self._augment(x).norm(dim=1)
 
     def ntk(
         self, params: Params, x1: Float[Tensor, "p d"], x2: Float[Tensor, "q d"] | None = None
@@ -105,52 +141,79 @@ class OneHidden:
         return torch.cat([x / math.sqrt(self.d), x.new_ones(len(x), 1)], dim=1)
 
 
-class OneHiddenLinearisation:
-    """Outputs and Jacobian products of `OneHidden` from its activation pattern alone.
+class OneHiddenJacobian:
+    """Products with J = k [M β x̃ᵀ, S], k = √2/h, for slopes M and activations S of every neuron on every point.
 
-    With x̃ = (x/√d, 1), w̃_n = (ω_n, b_n) and M_{μn} = 1[w̃_n·x̃_μ > 0], everything is a product of the 0/1 matrix M
-    with a thin matrix of d+1 columns: f = k Σ_n M β_n w̃_n·x̃, and likewise both Jacobian products (k = √2/h). So one
-    (p, h) array is kept, and no pass over it is element-wise but the comparison that makes it.
+    At fixed parameters M_{μn} = 1[z > 0] and S_{μn} = max(0, z) with z = w̃_n·x̃_μ, w̃_n = (ω_n, b_n), x̃ = (x/√d, 1).
     """
 
-    def __init__(self, params: Params, x_augmented: Float[Tensor, "p d1"]) -> None:
-        self._x = x_augmented
-        self._beta = params["beta"][:, None]
-        self._w = torch.cat([params["omega"], params["b"][:, None]], dim=1)
-        self._scale = math.sqrt(2) / len(self._w)
-        self._active = (self._x @ self._w.T).gt_(0)
-        self.output = self._contract(self._beta * self._w)
-
-    def _contract(self, v: Float[Tensor, "h d1"]) -> Float[Tensor, " p"]:
-        return self._scale * ((self._active @ v) * self._x).sum(1)
+    def __init__(self, slopes: Tensor, activations: Tensor, beta: Tensor, x_augmented: Float[Tensor, "p d1"]) -> None:
+        self._slopes, self._activations, self._beta, self._x = slopes, activations, beta, x_augmented
+        self._scale = math.sqrt(2) / len(beta)
 
     def pullback(self, cotangent: Float[Tensor, " p"]) -> dict[str, Float[Tensor, "..."]]:
         """Σ_μ v_μ ∇f(x_μ) for multipliers v of shape (p,)."""
+        v, slopes, activations, x = cotangent, self._slopes, self._activations, self._x
+        if not v.is_cuda and 2 * int(v.count_nonzero()) < len(
+            v
+        ):  # most points pull on nothing: their rows are not read
+            rows = v.nonzero()[:, 0]
+            v, slopes, activations, x = v[rows], slopes[rows], activations[rows], x[rows]
         # Written with the thin factor on the left, so that M is read along its rows: twice as fast as Mᵀ @ (…).
-        moment = self._scale * ((cotangent[:, None] * self._x).T @ self._active).T
-        grad_w = self._beta * moment
-        return {"omega": grad_w[:, :-1], "b": grad_w[:, -1], "beta": (moment * self._w).sum(1)}
+        grad_w = (self._scale * self._beta * ((v[:, None] * x).T @ slopes)).T
+        return {"omega": grad_w[:, :-1], "b": grad_w[:, -1], "beta": self._scale * (v @ activations)}
 
     def pushforward(self, tangent: Params) -> Float[Tensor, " p"]:
         """⟨∇f(x_μ), δ⟩ for every point, shape (p,)."""
-        delta_w = torch.cat([tangent["omega"], tangent["b"][:, None]], dim=1)
-        return self._contract(tangent["beta"][:, None] * self._w + self._beta * delta_w)
+        delta_w = self._beta[:, None] * _augmented(tangent)
+        return self._scale * (self._activations @ tangent["beta"] + ((self._slopes @ delta_w) * self._x).sum(1))
 
     def gram(self, rows: Tensor | None = None) -> Float[Tensor, "s s"]:
         """⟨∇f(x_μ), ∇f(x_ν)⟩ among the points numbered in `rows` (all by default)."""
-        block = self._features(rows)
-        return self._inner(block, block)
+        return self._inner(*[self._features(rows)] * 2)
 
-    def gram_with(self, other: OneHiddenLinearisation) -> Float[Tensor, "p q"]:
+    def gram_with(self, other: OneHiddenJacobian) -> Float[Tensor, "p q"]:
         """⟨∇f(x_μ), ∇f(z_ν)⟩ against the points of another linearisation at the same parameters."""
         return self._inner(self._features(None), other._features(None))
 
     def _features(self, rows: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        x = self._x if rows is None else self._x[rows]
-        active = self._active if rows is None else self._active[rows]
-        return active * (x @ self._w.T), active * self._beta[:, 0], x
+        parts = (self._activations, self._slopes, self._x)
+        activations, slopes, x = parts if rows is None else (part[rows] for part in parts)
+        return activations, slopes * self._beta, x
 
     def _inner(self, left: tuple[Tensor, Tensor, Tensor], right: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         readout = left[0] @ right[0].T
         hidden = (left[1] @ right[1].T) * (left[2] @ right[2].T)
         return self._scale**2 * (readout + hidden)
+
+
+class OneHiddenLinearisation(OneHiddenJacobian):
+    """Outputs and Jacobian of `OneHidden` at fixed parameters, from the pre-activations z (p, h), which are kept."""
+
+    def __init__(self, params: Params, x_augmented: Float[Tensor, "p d1"]) -> None:
+        self._z = x_augmented @ _augmented(params).T
+        self._params, self._beta, self._x = params, params["beta"], x_augmented
+        self._activations = self._z.clamp(min=0)
+        self._scale = math.sqrt(2) / len(self._beta)
+        self.output = self._scale * (self._activations @ self._beta)
+
+    @functools.cached_property
+    def _slopes(self) -> Tensor:
+        return (self._z > 0).to(self._z)
+
+    def secant(self, end: Params) -> OneHiddenJacobian:
+        """The Jacobian averaged over the straight line to `end` so that f(end) − f(W) = J̄ (end − W) without error.
+
+        Slopes are M̄ = (σ(z') − σ(z)) / (z' − z), the share of the way on which the neuron is active; activations and β
+        are the means of both ends. A kink that is crossed on the way costs no accuracy.
+        """
+        z_end = self._x @ _augmented(end).T
+        top, bottom = torch.maximum(self._z, z_end), torch.minimum(self._z, z_end)
+        # the share of the way above zero is top / (top − bottom), which clipping makes 1 or 0 when no kink is crossed
+        slopes = top.div_(bottom.neg_().add_(top).add_(torch.finfo(top.dtype).tiny)).clamp_(0, 1)
+        activations = z_end.clamp_(min=0).add_(self._activations).mul_(0.5)
+        return OneHiddenJacobian(slopes, activations, 0.5 * (self._params["beta"] + end["beta"]), self._x)
+
+
+def _augmented(params: Params) -> Float[Tensor, "h d1"]:
+    return torch.cat([params["omega"], params["b"][:, None]], dim=1)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from geocompress.networks import Params
@@ -17,7 +19,7 @@ class Status(enum.Enum):
     RUNNING = "RUNNING"
     FITTED = "FITTED"  # every margin is at least 1; with the hinge loss the flow has then stopped by itself
     LOSS_REACHED = "LOSS_REACHED"  # a smooth loss, which never stops by itself, is as small as was asked
-    STATIONARY = "STATIONARY"  # nothing moves over a step of half the run's time: points below 1 contradict others
+    STATIONARY = "STATIONARY"  # nothing moves over a step of half the run's time: pulls cancel, see `State.pulling`
     MAX_TIME = "MAX_TIME"
     MAX_STEPS = "MAX_STEPS"
     STALLED = "STALLED"  # no step, however short, meets the tolerances
@@ -31,7 +33,7 @@ class State:
     Attributes:
         t: mean-field time.
         params: parameters of the network.
-        margins: y_μ F(x_μ), shape (p,).
+        margins: y_μ F(x_μ), shape (p,); see `flow.hinge_flow` on those at 1.5 or above.
         multipliers: c_μ, shape (p,), averaged over the step that led here, in [0, 1]; for a smooth loss −ℓ'(margin).
         loss: mean of max(0, 1 − margin), or of the smooth loss of the run.
         step: accepted steps so far.
@@ -52,3 +54,50 @@ class State:
     kkt: float
     output_init: Float[Tensor, " p"]
     status: Status
+
+    @property
+    def pulling(self) -> Int[Tensor, " n"]:
+        """Numbers of the points with a multiplier above 10⁻⁶, ascending.
+
+        When a run ends STATIONARY their pulls cancel: these are the points that contradict each other.
+        """
+        return (self.multipliers > 1e-6).nonzero()[:, 0]
+
+
+def at_times(states: Iterable[State], times: Iterable[float]) -> Iterator[State]:
+    """The flow at requested times, from the states around each: parameters, margins and multipliers in between.
+
+    Linear in time between two accepted steps, so right to second order in the step, as the steps are. Times after the
+    end of the run get its last state (a fitted net no longer moves). For a state on the very time, end a run there with
+    `max_time` and go on from it.
+
+    Args:
+        states: what a flow yields; consumed only as far as needed.
+        times: ascending, in mean-field time, none before the first state.
+
+    Raises:
+        ValueError: times that descend, or lie before the first state.
+    """
+    states = iter(states)
+    before = after = next(states)
+    latest = before.t
+    for t in times:
+        if not t >= latest:
+            raise ValueError(f"at_times: expected ascending times from {before.t:g} on, got {t!r} after {latest:g}")
+        latest = t
+        while after.t < t and (following := next(states, None)) is not None:
+            before, after = after, following
+        yield _between(before, after, t) if before.t <= t < after.t else replace(after, t=t)
+
+
+def _between(before: State, after: State, t: float) -> State:
+    share = (t - before.t) / (after.t - before.t)
+    margins = torch.lerp(before.margins, after.margins, share)
+    return replace(
+        after,
+        t=t,
+        params={k: torch.lerp(value, after.params[k], share) for k, value in before.params.items()},
+        margins=margins,
+        loss=before.loss + share * (after.loss - before.loss),
+        status=Status.RUNNING,
+    )
