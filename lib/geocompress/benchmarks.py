@@ -1,0 +1,67 @@
+"""Stored benchmark results: what `bench/` measured, for the pages that show it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from geocompress.provenance import repository
+
+
+class Benchmark(NamedTuple):
+    """Rows of a benchmark, what all of them share, and the machine they were measured on."""
+
+    rows: pd.DataFrame
+    about: dict[str, Any]
+    environment: dict[str, Any]
+
+    @property
+    def origin(self) -> str:
+        """When, from which code and where it was measured, in the form of `store.origin`."""
+        made = self.environment
+        commit = str(made["commit"])[:7] + ("+" if made["dirty"] else "")
+        threads = f"{made['threads']} thread" + ("" if made["threads"] == 1 else "s")
+        return f"{str(made['started'])[:10]}, commit {commit}, {made['device']}, {threads}"
+
+
+def load(name: str, *, directory: str | Path | None = None) -> Benchmark | None:
+    """The results of `bench/NAME.py`: of its full version if there are any, else of the short one; None for neither.
+
+    Args:
+        name: of the script, without its ending.
+        directory: folder of the results; default: bench/results of the repository.
+
+    Raises:
+        FileNotFoundError: the library does not run from its repository, and no directory was given.
+        ValueError: a file that is not what `bench/` writes; it is named, and left as it is.
+    """
+    if directory is None:
+        if (root := repository()) is None:
+            raise FileNotFoundError("benchmarks: expected to run from the repository; pass directory=…")
+        directory = root / "bench" / "results"
+    for version in ("full", "short"):
+        path = Path(directory) / f"{name}-{version}.json"
+        if path.exists():
+            return _read(path)
+    return None
+
+
+def _read(path: Path) -> Benchmark:
+    try:
+        content = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path.name}: expected JSON, got {error}; run the benchmark again") from error
+    parts = ("rows", "about", "environment")
+    if not isinstance(content, Mapping) or any(part not in content for part in parts):
+        raise ValueError(f"{path.name}: expected an object with {', '.join(parts)}; run the benchmark again")
+    return Benchmark(pd.DataFrame(content["rows"]), content["about"], content["environment"])
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table of text and numbers in Markdown, for `IPython.display.Markdown`; column names are its head."""
+    lines = [table.columns, ["---"] * len(table.columns), *table.astype(str).itertuples(index=False)]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
