@@ -1,13 +1,20 @@
 """How long until every point is fitted? The implicit flow against general ODE solvers, from the same weights and data.
 
-Every contender gets the same right-hand side (float64, closed-form gradients, one pass over a 0/1 matrix) and is
-stopped at its first evaluation with every margin at 0.95 or above, since an explicit integrator never rests on 1; the
-implicit flow has to reach 1 itself. A contender that runs out of time is reported with the mean-field time it reached:
-its seconds are then a lower bound.
+Every contender gets the same right-hand side (float64, gradients by the products of the library) and is stopped at its
+first evaluation with every margin at 0.95 or above, since an explicit integrator never rests on 1; the implicit flow
+has to reach 1 itself. It is timed just before and just after each contender, and `ratio` is over the median of these.
+
+A contender that runs out of time has no ratio; `at_least` is then a lower bound of it, the time spent over that of the
+implicit flow. How far it got is said by `time_share` (mean-field time of its last accepted step over that at which
+the implicit flow ends), by `unfitted`, the points below 0.95 there, and by `loss` and the test error `error` there.
+
+With `--full` each line is written as soon as it is measured, and lines that are there already are kept (`--again`
+measures them anew), so that a long race may be run in parts: `--p 256 --solver bosh3 --limit 600`.
 """
 
 import functools
-import itertools
+import json
+import os
 import time
 
 import numpy as np
@@ -15,11 +22,15 @@ import scipy.integrate
 import torch
 import torchdiffeq
 
-from common import OutOfTime, arguments, report, seconds
-from geocompress import experiments, flow
+from common import OutOfTime, arguments, check, report, results_file, save, seconds
+from geocompress import experiments, provenance
 
 NEAR = 0.95  # margin at which the contenders are released
 RTOL, ATOL = 1e-2, 1e-5  # weights are of order 1 at the end and 1e-3 at the start (α = 1e-6 in its other units)
+FOREVER = 1e6  # mean-field time that no race comes near
+SIZES = {64: 1000, 256: 1000, 1024: 2000}  # width for each p
+LIMIT_SHORT, LIMIT_FULL = 15.0, 600.0  # seconds a contender
+OWN = "implicit in the multipliers"
 
 
 class Fitted(Exception):
@@ -27,14 +38,18 @@ class Fitted(Exception):
 
 
 class RightHandSide:
-    """Ẇ of the hinge flow at α = 1 from weights scaled by √α, as a function of one flat vector, with a stopwatch."""
+    """Ẇ of the hinge flow at α = 1 from weights scaled by √α, as a function of one flat vector, with a stopwatch.
+
+    `reached` is the last accepted state (t, vector), as far as the contender tells.
+    """
 
     def __init__(self, replica: experiments.Replica, limit: float) -> None:
         self.replica, self.limit = replica, limit
         scale = replica.config.alpha**0.5
         self.params = {k: scale * v for k, v in replica.params.items()}
         self.output_init = replica.network.linearise(self.params, replica.x).output
-        self.start, self.calls, self.t = time.perf_counter(), 0, 0.0
+        self.reached = (0.0, self.flat(self.params))
+        self.start, self.calls = time.perf_counter(), 0
 
     def flat(self, params: dict) -> torch.Tensor:
         return torch.cat([params[k].flatten() for k in self.params])
@@ -43,34 +58,44 @@ class RightHandSide:
         parts = vector.split([v.numel() for v in self.params.values()])
         return {k: part.view_as(v) for (k, v), part in zip(self.params.items(), parts, strict=True)}
 
+    def margins_at(self, vector: torch.Tensor) -> torch.Tensor:
+        return self.replica.y * (self.replica.network.forward(self.unflat(vector), self.replica.x) - self.output_init)
+
     def __call__(self, t: float, vector: torch.Tensor) -> torch.Tensor:
-        self.calls, self.t, self.vector = self.calls + 1, float(t), vector
+        self.calls += 1
         at = self.replica.network.linearise(self.unflat(vector), self.replica.x)
         self.margins = self.replica.y * (at.output - self.output_init)
         if bool((self.margins >= NEAR).all()):
+            self.reached = (float(t), vector)
             raise Fitted
         if time.perf_counter() - self.start > self.limit:
             raise OutOfTime
         pull = (self.margins < 1) * self.replica.y * (self.replica.network.width / len(self.replica.y))
         return self.flat(at.pullback(pull))
 
-    def numpy(self, t: float, vector: np.ndarray) -> np.ndarray:
-        return self(t, torch.from_numpy(vector)).numpy()
+    def callback_accept_step(self, t: torch.Tensor, vector: torch.Tensor, dt: torch.Tensor) -> None:
+        """What torchdiffeq calls with the state that an accepted step set out from."""
+        self.reached = (float(t), vector)
 
 
 def by_torchdiffeq(method: str, rhs: RightHandSide) -> None:
-    times = torch.tensor([0.0, 1e6], dtype=torch.float64)
-    torchdiffeq.odeint(rhs, rhs.flat(rhs.params), times, method=method, rtol=RTOL, atol=ATOL)
+    times = torch.tensor([0.0, FOREVER], dtype=torch.float64)
+    torchdiffeq.odeint(rhs, rhs.reached[1], times, method=method, rtol=RTOL, atol=ATOL)
 
 
-def by_scipy(method: str, rhs: RightHandSide) -> None:
-    start = rhs.flat(rhs.params).numpy()
-    scipy.integrate.solve_ivp(rhs.numpy, (0, 1e6), start, method=method, rtol=RTOL, atol=ATOL, t_eval=[1e6])
+def by_scipy(method: type[scipy.integrate.OdeSolver], rhs: RightHandSide) -> None:
+    start = rhs.reached[1].numpy()
+    solver = method(lambda t, w: rhs(t, torch.from_numpy(w)).numpy(), 0.0, start, FOREVER, rtol=RTOL, atol=ATOL)
+    while solver.status == "running":
+        failure = solver.step()
+        rhs.reached = (solver.t, torch.from_numpy(solver.y.copy()))
+    if solver.status == "failed":
+        raise RuntimeError(failure)
 
 
 def by_published_scheme(rhs: RightHandSide) -> None:
     """Explicit Euler; a step stands when the gradient turned by at most 1e-4 (relative) and no output by over 0.1."""
-    vector, dt, t = rhs.flat(rhs.params), 1e-3, 0.0
+    (t, vector), dt = rhs.reached, 1e-3
     slope = rhs(t, vector)
     margins = rhs.margins
     while True:
@@ -79,6 +104,7 @@ def by_published_scheme(rhs: RightHandSide) -> None:
         change = float((trial_slope - slope).square().sum() / (trial_slope.norm() * slope.norm()))
         if change < 1e-4 and float((rhs.margins - margins).abs().max()) < 0.1:
             vector, slope, margins, t = trial, trial_slope, rhs.margins, t + dt
+            rhs.reached = (t, vector)
             dt *= 1.1
         else:
             dt /= 10
@@ -88,8 +114,8 @@ CONTENDERS = {
     "torchdiffeq dopri5": functools.partial(by_torchdiffeq, "dopri5"),
     "torchdiffeq bosh3": functools.partial(by_torchdiffeq, "bosh3"),
     "torchdiffeq adaptive_heun": functools.partial(by_torchdiffeq, "adaptive_heun"),
-    "scipy LSODA": functools.partial(by_scipy, "LSODA"),
-    "scipy BDF": functools.partial(by_scipy, "BDF"),
+    "scipy LSODA": functools.partial(by_scipy, scipy.integrate.LSODA),
+    "scipy BDF": functools.partial(by_scipy, scipy.integrate.BDF),
     "published scheme": by_published_scheme,
 }
 
@@ -107,39 +133,122 @@ def contend(name: str, replica: experiments.Replica, limit: float) -> dict:
     except (AssertionError, RuntimeError) as failure:  # a step size that underflows, in the solver's own words
         outcome = f"gave up: {failure}"[:60]
     wall = time.perf_counter() - rhs.start
-    params = {k: v / replica.config.alpha**0.5 for k, v in rhs.unflat(rhs.vector).items()}
-    error = replica.test_error(params)
-    return {"solver": name, "outcome": outcome, "seconds": wall, "t": rhs.t, "evaluations": rhs.calls, "error": error}
+    t, vector = rhs.reached
+    margins = rhs.margins_at(vector)
+    params = {k: v / replica.config.alpha**0.5 for k, v in rhs.unflat(vector).items()}
+    return {
+        "outcome": outcome,
+        "seconds": wall,
+        "t": t,
+        "evaluations": rhs.calls,
+        "unfitted": int((margins < NEAR).sum()),
+        "loss": float((1 - margins).clamp(min=0).mean()),
+        "error": replica.test_error(params),
+    }
 
 
-def implicit(replica: experiments.Replica, runs: int) -> dict:
-    """The flow of this library; median of several runs after one that warms up."""
+class Own:
+    """The flow of this library, timed again and again."""
 
-    def run() -> flow.State:
-        *_, end = replica.states()
-        return end
+    def __init__(self, replica: experiments.Replica) -> None:
+        self.replica, self.times = replica, []
+        self.run(1)
+        self.times.clear()  # that was to warm up
 
-    run()
-    timed = [seconds(run) for _ in range(runs)]
-    end = timed[0][1]
-    wall = float(np.median([wall for wall, _ in timed]))
-    error = replica.test_error(end.params)
-    about = {"outcome": end.status.value.lower(), "seconds": wall, "t": end.t, "evaluations": end.step, "error": error}
-    return {"solver": "implicit in the multipliers", **about}
+    def run(self, times: int) -> list[float]:
+        """Seconds of so many more runs."""
+        for _ in range(times):
+            wall, states = seconds(lambda: list(self.replica.states()))
+            self.times.append(wall)
+        self.end = states[-1]
+        return self.times[-times:]
+
+    def row(self) -> dict:
+        return {
+            "outcome": self.end.status.value.lower(),
+            "seconds": float(np.median(self.times)),
+            "t": self.end.t,
+            "evaluations": self.end.step,
+            "unfitted": int((self.end.margins < NEAR).sum()),
+            "loss": self.end.loss,
+            "error": self.replica.test_error(self.end.params),
+        }
+
+
+def race(p: int, solvers: list[str], limit: float):
+    """One row a contender, each as soon as it is done; the implicit flow comes first, and again with all its times."""
+    config = experiments.NetworkConfig(d=5, p=p, width=SIZES[p], seed=1)
+    own = Own(experiments.Replica(config))
+    runs = 3 if p < 1000 else 1
+    about = {"p": p, "width": config.width}
+    own.run(runs)
+    yield about | {"solver": OWN} | own.row()
+    for name in solvers:
+        before = own.times[-runs:]
+        row = contend(name, own.replica, limit)
+        own_seconds = float(np.median(before + own.run(runs)))
+        ratio = row["seconds"] / own_seconds
+        row |= {"time_share": row["t"] / own.end.t, "own_seconds": own_seconds, "limit_s": limit}
+        row |= {"ratio": ratio if row["outcome"] == "fitted" else None}
+        row |= {"at_least": ratio if row["outcome"] == "out of time" else None}
+        yield about | {"solver": name} | row
+    if solvers:
+        yield about | {"solver": OWN} | own.row()
+
+
+def earlier(chosen) -> dict[tuple, dict]:
+    """Lines measured before on this machine with these versions, by p and solver; with `--full` only."""
+    path = results_file("time_to_zero", chosen)
+    if not chosen.full or not path.exists():
+        return {}
+    stored, here = json.loads(path.read_text()), provenance.provenance()
+    if any(stored["environment"][name] != here[name] for name in ("device", "versions")):
+        print(f"{path.name} is of another machine or other versions: all lines are measured again")
+        return {}
+    return {(row["p"], row["solver"]): row for row in stored["rows"]}
+
+
+def checks(rows: list[dict]) -> list[dict]:
+    """What the solver promises at p = 256; a bound counts as the ratio."""
+    ratio = {row["solver"]: row.get("ratio") or row.get("at_least") for row in rows if row["p"] == 256}
+    best = [value for name, value in ratio.items() if name.startswith("torchdiffeq") and value]
+    found = [check("p = 256: time of the best torchdiffeq method over ours", min(best), at_least=100)] if best else []
+    if ratio.get("published scheme"):
+        claim = "p = 256: time of the published scheme over ours"
+        found.append(check(claim, ratio["published scheme"], at_least=300))
+    return found
 
 
 def main() -> None:
     """Compare for p = 256 (with `--full` also 64 and 1024)."""
-    chosen = arguments(__doc__.splitlines()[0])
-    limit, rows = (600.0 if chosen.full else 40.0), []
-    for p, width in ((64, 1000), (256, 1000), (1024, 2000)) if chosen.full else ((256, 1000),):
-        replica = experiments.Replica(experiments.NetworkConfig(d=5, p=p, width=width, seed=1))
-        own = implicit(replica, runs=5)
-        others = (contend(name, replica, limit) for name in CONTENDERS)
-        for row in itertools.chain([own], others):  # one at a time, so that each is seen when it is done
-            rows.append({"p": p, "width": width, **row, "ratio": row["seconds"] / own["seconds"]})
-            print(rows[-1], flush=True)
-    report("time_to_zero", rows, chosen, d=5, alpha=1e-6, rtol=RTOL, atol=ATOL, near=NEAR, limit_s=limit)
+    chosen = arguments(
+        __doc__.splitlines()[0],
+        p={"type": int, "nargs": "+", "choices": sorted(SIZES), "help": "default: 256; with --full all"},
+        limit={"type": float, "help": f"seconds a contender: {LIMIT_SHORT:g}, with --full {LIMIT_FULL:g}"},
+        solver={"default": "", "help": "only contenders with this in their name"},
+        again={"action": "store_true", "help": "measure lines again that are there already"},
+    )
+    limit = chosen.limit or (LIMIT_FULL if chosen.full else LIMIT_SHORT)
+    lines = earlier(chosen)
+    about = {"d": 5, "alpha": 1e-6, "rtol": RTOL, "atol": ATOL, "near": NEAR}
+    order = [(p, solver) for p in SIZES for solver in (OWN, *CONTENDERS)]
+    for p in chosen.p or (sorted(SIZES) if chosen.full else [256]):
+        solvers = [name for name in CONTENDERS if chosen.solver in name]
+        if not chosen.again:  # a line stands unless it was cut off earlier than it would be now
+            cut = {name: lines.get((p, name), {"outcome": "out of time", "limit_s": 0.0}) for name in solvers}
+            solvers = [n for n in solvers if cut[n]["outcome"] == "out of time" and cut[n]["limit_s"] < limit]
+        if not solvers and (p, OWN) in lines:
+            continue
+        for row in race(p, solvers, limit):
+            where = provenance.provenance()
+            row |= {k: where[k] for k in ("commit", "dirty", "started")} | {"load_average": os.getloadavg()[0]}
+            lines[p, row["solver"]] = row
+            print({k: v for k, v in row.items() if k not in where}, flush=True)
+            if chosen.full:
+                rows = [lines[key] for key in order if key in lines]
+                save("time_to_zero", rows, chosen, checks(rows), **about)
+    rows = [lines[key] for key in order if key in lines]
+    report("time_to_zero", rows, chosen, checks(rows), **about)
 
 
 if __name__ == "__main__":
