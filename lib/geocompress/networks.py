@@ -15,11 +15,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from geocompress import fused
 from geocompress.checks import integer
 
 Params = dict[str, Tensor]
 
-CACHED = 2**16  # numbers of a block that stays in a processor's cache
+CACHED, GPU = 2**16, 2**24  # numbers of a block that stays in a processor's cache; that keeps a GPU busy
 
 
 @runtime_checkable
@@ -96,17 +97,18 @@ class OneHidden:
         draws = {k: torch.randn(s, generator=generator, dtype=torch.float64) for k, s in shapes.items()}
         return {k: v.to(device=device, dtype=dtype) for k, v in draws.items()}
 
-    def linearise(self, params: Params, x: Tensor) -> OneHiddenLinearisation:
-        """The linearisation at `params` on `x` (p, d): one (p, d+1) × (d+1, h) product, which is kept."""
+    def linearise(self, params: Params, x: Tensor) -> Linearisation:
+        """The linearisation at `params` on `x` (p, d): compiled loops on a processor with numba, else plain torch."""
         shapes = {k: tuple(v.shape) for k, v in params.items()}
         expected = {"omega": (self.width, self.d), "b": (self.width,), "beta": (self.width,)}
         if shapes != expected:
             raise ValueError(f"OneHidden: expected parameters {expected}, got {shapes}; they belong to another network")
-        return OneHiddenLinearisation(params, self._augment(x))
+        kind = fused.FusedLinearisation if fused.available(params) else OneHiddenLinearisation
+        return kind(params, self._augment(x))
 
     def forward(self, params: Params, x: Float[Tensor, "p d"], *, block: int | None = None) -> Float[Tensor, " p"]:
-        """Outputs f(x_μ), shape (p,); `block` points at a time (default: as many as stay in a processor's cache)."""
-        block = block or max(1, CACHED // self.width)
+        """Outputs f(x_μ), shape (p,); `block` points at a time (default: as many as suit the device)."""
+        block = block or (len(x) if fused.available(params) else max(1, (GPU if x.is_cuda else CACHED) // self.width))
         return torch.cat([self.linearise(params, part).output for part in x.split(block)])
 
     def distance(self, before: Params, after: Params) -> float:
