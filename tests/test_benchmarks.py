@@ -33,8 +33,11 @@ def test_a_file_that_is_no_benchmark_is_named(tmp_path, text):
 
 
 def test_a_table_becomes_markdown():
-    table = pd.DataFrame({"solver": ["a", "b"], "seconds": ["1.0", "2.0"]})
-    assert benchmarks.markdown(table) == "| solver | seconds |\n| --- | --- |\n| a | 1.0 |\n| b | 2.0 |"
+    rows = pd.DataFrame({"solver": ["a", "b"], "seconds": [1.04, float("nan")], "other": [0, 0]})
+    text = benchmarks.markdown(rows, {"solver": ("", ""), "seconds": ("time (s)", ".1f")})
+    assert text == "|  | time (s) |\n| --- | --- |\n| a | 1.0 |\n| b |  |"
+    with pytest.raises(KeyError):
+        benchmarks.markdown(rows, {"p": ("p", "d")})
 
 
 def test_what_is_committed_can_be_read():

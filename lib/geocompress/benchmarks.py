@@ -61,7 +61,18 @@ def _read(path: Path) -> Benchmark:
     return Benchmark(pd.DataFrame(content["rows"]), content["about"], content["environment"])
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """A table of text and numbers in Markdown, for `IPython.display.Markdown`; column names are its head."""
-    lines = [table.columns, ["---"] * len(table.columns), *table.astype(str).itertuples(index=False)]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+def markdown(rows: pd.DataFrame, columns: Mapping[str, tuple[str, str]]) -> str:
+    """A table in Markdown, for `IPython.display.Markdown`: chosen columns in order, with their titles and formats.
+
+    Args:
+        rows: one line each.
+        columns: name of a column → its title and the format of its numbers ("" for text); nothing is shown for nan.
+
+    Raises:
+        KeyError: a column that the rows have not.
+    """
+    cells = [
+        [title, "---", *("" if pd.isna(value) else format(value, form) for value in rows[name])]
+        for name, (title, form) in columns.items()
+    ]
+    return "\n".join("| " + " | ".join(line) + " |" for line in zip(*cells, strict=True))
