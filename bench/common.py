@@ -23,6 +23,8 @@ from geocompress import exponents, provenance
 RESULTS = Path(__file__).resolve().parent / "results"
 NOT_MEASURED = "not measured"  # what a table says of a device that this machine has not
 
+UNPRINTED = ["table", "commit", "dirty", "started"]  # columns for the file only
+
 
 class OutOfTime(Exception):
     """A contender has used up its time."""
@@ -120,8 +122,8 @@ def report(
     frame = pd.DataFrame(rows)
     for title, part in frame.groupby("table", sort=False) if "table" in frame else [("", frame)]:
         print(f"\n{title}" if title else "")
-        part = part.drop(columns="table", errors="ignore").dropna(axis=1, how="all").convert_dtypes()
-        print(part.to_string(index=False, na_rep=""))
+        part = part.drop(columns=UNPRINTED, errors="ignore").dropna(axis=1, how="all").convert_dtypes()
+        print(part.to_string(index=False).replace("<NA>", "    "))
     for one in checks:
         bounds = [f"{bound.replace('_', ' ')} {one[bound]:g}" for bound in ("at_least", "at_most") if bound in one]
         verdict = "holds " if one["holds"] else "MISSED"

@@ -4,7 +4,8 @@ First the machine: the rate of a square matrix product (GEMM), best of several, 
 and the rate of a copy between arrays far larger than its caches (bytes read plus bytes written).
 
 Gram among |S| points: 4 |S|² h flops nominal, two products of h columns for every pair and neuron, though the result is
-symmetric and half of them, `symmetric_half`, would do. `gemm_share` is the nominal rate over that of torch's GEMM.
+symmetric and half of them would do. `gemm_share` is the nominal rate over that of torch's GEMM, above 1 only where the
+symmetry is used; `half_share` counts the flops of the half.
 
 Products of a step: nominally 2 (d + 1) flops for each entry, a pair of a point and a neuron. `copy_share` compares with
 a copy that touches one number an entry once: above 1, the product makes numbers again rather than fetch them. Each
@@ -102,7 +103,7 @@ def gram_row(points: int, width: int, machine: Machine, rounds: int) -> dict:
     share = paired_ratio(rates["gram"], rates["gemm"])
     about = {"table": "Gram", "device": machine.device, "dtype": machine.dtype, "points": points, "width": width}
     nominal = float(np.median(rates["gram"])) / 1e9
-    return {**about, "Gflop/s nominal": nominal, "symmetric_half": nominal / 2, "gemm_share": share}
+    return {**about, "Gflop/s nominal": nominal, "gemm_share": share, "half_share": share / 2}
 
 
 def product_rows(points: int, width: int, machine: Machine, rounds: int) -> list[dict]:

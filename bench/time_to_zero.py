@@ -209,13 +209,18 @@ def earlier(chosen) -> dict[tuple, dict]:
 
 
 def checks(rows: list[dict]) -> list[dict]:
-    """What the solver promises at p = 256; a bound counts as the ratio."""
-    ratio = {row["solver"]: row.get("ratio") or row.get("at_least") for row in rows if row["p"] == 256}
-    best = [value for name, value in ratio.items() if name.startswith("torchdiffeq") and value]
-    found = [check("p = 256: time of the best torchdiffeq method over ours", min(best), at_least=100)] if best else []
-    if ratio.get("published scheme"):
-        claim = "p = 256: time of the published scheme over ours"
-        found.append(check(claim, ratio["published scheme"], at_least=300))
+    """What the solver promises at p = 256, where the contenders had time enough to decide it."""
+    promises = {"torchdiffeq": ("the best torchdiffeq method", 100), "published": ("the published scheme", 300)}
+    found = []
+    for start, (name, goal) in promises.items():
+        rivals = [row for row in rows if row["p"] == 256 and row["solver"].startswith(start)]
+        finished = [row["ratio"] for row in rivals if row["ratio"]]
+        least = min([*finished, *(row["at_least"] for row in rivals if row["at_least"])], default=0)
+        if least >= goal or finished and min(finished) < goal:
+            claim = f"p = 256: time of {name} over ours, or a bound of it"
+            found.append(check(claim, least, at_least=goal))
+        elif rivals:
+            print(f"undecided: p = 256, {name}: at least {least:.3g} times slower, {goal} promised; raise --limit")
     return found
 
 
