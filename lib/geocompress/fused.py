@@ -1,6 +1,6 @@
 """The products of `OneHidden` with its Jacobian in compiled loops on a processor, without any stored (p, h) array.
 
-Pre-activations are made again from x̃ wherever they are needed, a tile at a time, so that they stay in the nearest cache.
+Pre-activations are made again from x̃ wherever they are needed, a tile at a time, so they stay in the nearest cache.
 Sums are kept in the dtype of the parameters; their order depends on the shapes and on which multipliers are zero, not
 on threads. Needs numba (`pip install geocompress[fast]`).
 """
