@@ -14,6 +14,7 @@ measures them anew), so that a long race may be run in parts: `--p 256 --solver 
 
 import functools
 import json
+import math
 import os
 import time
 
@@ -214,9 +215,10 @@ def checks(rows: list[dict]) -> list[dict]:
     found = []
     for start, (name, goal) in promises.items():
         rivals = [row for row in rows if row["p"] == 256 and row["solver"].startswith(start)]
-        finished = [row["ratio"] for row in rivals if row["ratio"]]
-        least = min([*finished, *(row["at_least"] for row in rivals if row["at_least"])], default=0)
-        if least >= goal or finished and min(finished) < goal:
+        finished = min((row["ratio"] for row in rivals if row["ratio"]), default=math.inf)
+        bound = min((row["at_least"] for row in rivals if row["at_least"]), default=math.inf)
+        least = min(finished, bound) if finished >= goal else finished
+        if math.isfinite(least) and (least >= goal or finished < goal):
             claim = f"p = 256: time of {name} over ours, or a bound of it"
             found.append(check(claim, least, at_least=goal))
         elif rivals:
@@ -251,7 +253,7 @@ def main() -> None:
             print({k: v for k, v in row.items() if k not in where}, flush=True)
             if chosen.full:
                 rows = [lines[key] for key in order if key in lines]
-                save("time_to_zero", rows, chosen, checks(rows), **about)
+                save("time_to_zero", rows, chosen, **about)
     rows = [lines[key] for key in order if key in lines]
     report("time_to_zero", rows, chosen, checks(rows), **about)
 
