@@ -221,7 +221,7 @@ def checks(rows: list[dict]) -> list[dict]:
         if math.isfinite(least) and (least >= goal or finished < goal):
             claim = f"p = 256: time of {name} over ours, or a bound of it"
             found.append(check(claim, least, at_least=goal))
-        elif rivals:
+        elif math.isfinite(least):
             print(f"undecided: p = 256, {name}: at least {least:.3g} times slower, {goal} promised; raise --limit")
     return found
 
