@@ -18,7 +18,7 @@ from torch import Tensor
 from geocompress import implicit, screening
 from geocompress.checks import Real, Whole, integer, real, training_data
 from geocompress.implicit import KKT_TOL, Problem, norm
-from geocompress.networks import Network, Params
+from geocompress.networks import Linearisation, Network, Params
 from geocompress.states import State, Status
 
 
@@ -128,22 +128,16 @@ class _Run:
         state, c = self.state, self.state.multipliers
         dt, growth = min(state.dt, longest), 3.0
         shortest = 1e-10 * (state.t or state.dt)  # steps that shrink towards a wall add up to nothing
-        rows, part = None, None
-        joining = (state.margins < screening.CAP) | (c > 0)
+        rows, part, at = self._in_doubt((state.margins < screening.CAP) | (c > 0))
         error = math.inf
         while dt > shortest:
-            if joining is not None:
-                rows = joining.nonzero()[:, 0]
-                part = self.whole.among(rows)
-                at = part.linearise(state.params)
             tried = implicit.attempt(part, at, state.params, state.margins[rows], c[rows], dt)
             c = c.index_put((rows,), tried.multipliers)
             margins = self._margins(tried.params)
             fallen = (margins < 1).index_fill(0, rows, False)
             if bool(fallen.any()):  # though it was left out: in with it, and again
-                joining = fallen.index_fill(0, rows, True)
+                rows, part, at = self._in_doubt(fallen.index_fill(0, rows, True))
                 continue
-            joining = None
             error = tried.error(part, margins[rows])
             if error <= 1 and tried.kkt <= max(0.01 * self.whole.margin_tol, KKT_TOL):
                 # A step that was cut to land on a requested time says nothing about how long the next one may be.
@@ -154,6 +148,12 @@ class _Run:
             dt *= max(0.2, 0.8 * error**-0.5) if math.isfinite(error) and error > 1 else 0.2
             growth = 1.0
         self.state = replace(state, status=Status.STALLED if math.isfinite(error) else Status.DIVERGED)
+
+    def _in_doubt(self, chosen: Tensor) -> tuple[Tensor, Problem, Linearisation]:
+        """Numbers of the chosen points, the problem on them, and the network there at the parameters of the state."""
+        rows = chosen.nonzero()[:, 0]
+        part = self.whole.among(rows)
+        return rows, part, part.linearise(self.state.params)
 
     def _accept(self, tried: implicit.Step, margins: Tensor, c: Tensor, dt: float, longer: float) -> None:
         before, status = self.state, _status(margins)
@@ -188,7 +188,8 @@ class _Run:
     def _wake(self, speed: float) -> None:
         """Choose anew which points are awake, all margins being up to date; `speed` is the way of the last step."""
         self.seen, self.work = self.state.params, 0
-        self.rows, self.reach = screening.awake(self.state.margins, self.sizes, speed)
+        idle = self.state.margins.where(self.state.multipliers <= 0, 0.0)  # a point that pulls is never asleep
+        self.rows, self.reach = screening.awake(idle, self.sizes, speed)
         self.awake = self.whole.among(self.rows)
 
     def _at_rest(self, params: Params, margins: Tensor) -> bool:
