@@ -170,10 +170,11 @@ class FusedJacobian:
     def pullback(self, cotangent: Float[Tensor, " p"]) -> dict[str, Float[Tensor, "..."]]:
         """Σ_μ v_μ ∇f(x_μ) for multipliers v of shape (p,); points with v_μ = 0 cost nothing."""
         rows = cotangent.nonzero()[:, 0]
-        x = self._points if len(rows) == len(cotangent) else _filled(self._x[rows], ROWS, COLUMNS)
+        every = len(rows) == len(cotangent)
+        x = self._points if every else _filled(self._x[rows], ROWS, COLUMNS)
         tiles, columns, d = len(self._bend[0]), x.shape[1], self._x.shape[1] - 1
         out = self._x.new_zeros(tiles, columns + 1, TILE)
-        v = _filled(cotangent[rows], ROWS)
+        v = _filled(cotangent if every else cotangent[rows], ROWS)
         _spread(_columns, len(x) * self._h, tiles, x, v, *self._bend, self._width, out.numpy())
         sums = self._scale * out.transpose(1, 2).reshape(-1, columns + 1)[: self._h]
         grad_w = self._beta[:, None] * sums[:, : d + 1]
@@ -238,12 +239,18 @@ class FusedLinearisation(FusedJacobian):
 
 def _filled(values: Tensor, *steps: int) -> np.ndarray:
     """A copy with zeros after it, up to a multiple of each step; torch begins it where a cache line does."""
-    out = values.new_zeros([-(-n // step) * step for n, step in zip(values.shape, steps, strict=True)])
-    out[tuple(slice(n) for n in values.shape)] = values
-    return out.numpy()
+    out = values.new_zeros([-(-n // step) * step for n, step in zip(values.shape, steps, strict=True)]).numpy()
+    out[tuple(slice(n) for n in values.shape)] = values.numpy()
+    return out
 
 
 def _tiles(omega: Tensor, b: Tensor) -> np.ndarray:
     """(ω, b) as tiles (h / TILE, d + 1, TILE), filled up with zeros."""
-    rows = torch.from_numpy(_filled(torch.cat([omega.T, b[None]]), COLUMNS, TILE))
-    return rows.view(len(rows), -1, TILE).transpose(0, 1).contiguous().numpy()
+    h, d = omega.shape
+    full, rest = divmod(h, TILE)
+    out = omega.new_zeros(full + (rest > 0), -(-(d + 1) // COLUMNS) * COLUMNS, TILE).numpy()
+    for values, column in ((omega.numpy().T, slice(d)), (b.numpy()[None], slice(d, d + 1))):
+        out[:full, column] = values[:, : full * TILE].reshape(len(values), full, TILE).transpose(1, 0, 2)
+        if rest:
+            out[full, column, :rest] = values[:, full * TILE :]
+    return out
