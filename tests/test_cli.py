@@ -1,5 +1,6 @@
 """`python -m geocompress run`: wrong input is refused before a kernel starts, right input reaches the chapter."""
 
+import json
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import nbformat
 import pytest
 
 from geocompress import __main__ as cli
-from geocompress import notebooks
+from geocompress import notebooks, store
 
 CHAPTER = """# ---
 # jupyter:
@@ -157,3 +158,37 @@ def test_plain_papermill_is_refused_inside_the_chapter(chapters, tmp_path, name,
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
     assert message in done.stderr
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    (tmp_path / "tiny.yaml").write_text("d: 2\np: [16]\nwidth: 40\nalpha: 1.0\nseed: [0, 1, 2]\ntest_size: 50\n")
+    monkeypatch.setattr(store, "results_directory", lambda: tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "batches"), [([], [None] * 3), (["--batch", "2", "--jobs", "1", "--threads", "1"], [2, 2, None])]
+)
+def test_a_sweep_is_computed_as_told(results, arguments, batches):
+    assert cli.main(["sweep", "tiny", "--device", "cpu", *arguments]) == 0
+    rows = [json.loads(line) for line in (results / "tiny.jsonl").read_text().splitlines()]
+    assert sorted(row["seed"] for row in rows) == [0, 1, 2]
+    assert [row.get("batch") for row in sorted(rows, key=lambda row: row["seed"])] == batches
+    assert {row["status"] for row in rows} == {"FITTED"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["absent"], "expected the name of a grid among tiny, got 'absent'"),
+        (["tiny", "--jobs", "0"], "--jobs: expected an integer ≥ 1, got 0"),
+        (["tiny", "--threads", "0"], "--threads: expected an integer ≥ 1, got 0"),
+        (["tiny", "--batch", "-1"], "--batch: expected an integer ≥ 1, got -1"),
+        (["tiny", "--device", "abacus"], "got 'abacus'"),
+    ],
+)
+def test_a_sweep_that_cannot_be_is_refused(results, capsys, arguments, message):
+    assert cli.main(["sweep", *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not (results / "tiny.jsonl").exists()

@@ -1,5 +1,6 @@
 """Configurations, rows and recordings."""
 
+import dataclasses
 import math
 
 import pandas as pd
@@ -26,6 +27,26 @@ def test_the_same_configuration_gives_the_same_numbers():
     rows = [experiments.train_network(SMALL) for _ in range(2)]
     assert rows[0]["test_error"] == rows[1]["test_error"]
     assert rows[0]["lambda_max"] == rows[1]["lambda_max"]
+
+
+def test_networks_trained_together_have_the_rows_of_networks_trained_alone():
+    """Groups of two, two and one, at large α, where rounding is not amplified on the way."""
+    configs = [
+        dataclasses.replace(SMALL, alpha=1e4, seed=0),
+        dataclasses.replace(SMALL, alpha=1e3, seed=1),
+        dataclasses.replace(SMALL, alpha=1e4, seed=2, test_size=300),
+        dataclasses.replace(SMALL, alpha=1e3, seed=3),
+        dataclasses.replace(SMALL, alpha=1e4, seed=0, max_time=2.5),
+    ]
+    rows = experiments.train_networks([*configs, configs[1]])
+    assert [row.pop("batch") for row in rows] == [2, 2, 2, 2, 1, 2]
+    for row, config in zip(rows, configs, strict=False):
+        alone = experiments.train_network(config)
+        assert list(row) == list(alone)
+        for name in set(row) - {"wall_s", "started"}:
+            same = pytest.approx(alone[name], rel=1e-4) if isinstance(alone[name], float) else alone[name]
+            assert row[name] == same, name
+    assert experiments.train_networks([]) == []
 
 
 def test_a_recording_shows_the_same_run_as_the_row():

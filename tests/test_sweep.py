@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from geocompress import store, sweep
+from geocompress import shares, store, sweep
 from geocompress.provenance import code_version
 
 
@@ -81,6 +81,85 @@ def test_two_processes_give_the_rows_of_one(tmp_path):
     assert os.getpid() not in set(two["process"])
     rows = on_disk(tmp_path / "two")
     assert sorted(row["p"] for row in rows) == [1, 2, 3, 4, 5, 6]
+
+
+def squares(configs):
+    return [square(config) | {"batch": len(configs)} for config in configs]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_points_that_differ_in_seed_alone_are_computed_together(tmp_path, jobs):
+    configs = sweep.grid(Config, seed=range(5), p=[3, 1])
+    frame = run(square, configs, tmp_path / "batches", jobs=jobs, together=squares, batch=3)
+    assert frame["batch"].tolist() == [3, 3, 3, 3, 3, 3, 2, 2, 2, 2]
+    alone = run(square, configs, tmp_path / "alone")
+    assert measured(frame).drop(columns="batch").equals(measured(alone))
+    assert len(on_disk(tmp_path / "batches")) == 10
+
+
+def test_on_a_cpu_points_are_computed_one_by_one_unless_told(tmp_path):
+    assert "batch" not in run(square, sweep.grid(Config, p=[1], seed=range(3)), tmp_path, together=squares)
+
+
+@pytest.mark.parametrize("broken", ["raises", "too few"])
+def test_a_batch_that_fails_is_computed_one_by_one_and_says_so(tmp_path, broken):
+    def fails(configs):
+        if broken == "raises" and any(config.p == 2 for config in configs):
+            raise MemoryError("too much")
+        return squares(configs)[: 1 if configs[0].p == 2 else None]
+
+    def brittle(config):
+        if (config.p, config.seed) == (2, 1):
+            raise ZeroDivisionError("one bad point")
+        return square(config)
+
+    with pytest.warns(
+        sweep.FailedPoints, match="1 of 6 points failed, the first with ZeroDivisionError: one bad point"
+    ):
+        frame = run(brittle, sweep.grid(Config, p=[1, 2], seed=range(3)), tmp_path, together=fails, batch=3)
+    assert frame["status"].tolist() == ["FITTED"] * 4 + ["FAILED", "FITTED"]
+    assert frame["value"].tolist()[:4] == [1, 1, 1, 4]
+    told = "MemoryError: too much" if broken == "raises" else "ValueError: zip"
+    assert [str(error).startswith(told) for error in frame["batch_error"]] == [False] * 3 + [True] * 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Sized:
+    p: int
+    width: int = 1000
+    device: str = "cpu"
+
+
+@pytest.mark.parametrize(
+    ("points", "p", "told", "expected"),
+    [
+        (20, 64, {}, (8, 1, 1)),
+        (3, 64, {}, (3, 2, 1)),
+        (1, 64, {}, (1, 8, 1)),
+        (0, 64, {}, (1, 8, 1)),
+        (20, 25_000, {}, (5, 1, 1)),  # 1.6 GB each in half of 16
+        (20, 10**6, {}, (1, 8, 1)),
+        (20, 64, {"jobs": 2}, (2, 1, 1)),
+        (20, 64, {"jobs": 1}, (1, 1, 1)),
+        (20, 64, {"threads": 4}, (8, 4, 1)),
+        (20, 64, {"jobs": 2, "threads": 3, "batch": 5}, (2, 3, 5)),
+    ],
+)
+def test_the_processors_are_shared_out(monkeypatch, points, p, told, expected):
+    monkeypatch.setattr(shares.joblib, "cpu_count", lambda: 8)
+    monkeypatch.setattr(shares, "_memory", lambda: 16 * 10**9)
+    told = {"jobs": None, "threads": None, "batch": None} | told
+    assert shares.choose([Sized(p)] * points, **told, batches=True) == expected
+
+
+@pytest.mark.parametrize(
+    ("p", "batches", "batch"), [(1024, True, 244), (10**4, True, 25), (1, True, 256), (1024, False, 1)]
+)
+def test_a_gpu_gets_batches_as_its_memory_allows(monkeypatch, p, batches, batch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (32 * 10**9, 80 * 10**9))
+    config = Sized(p, device="cuda")
+    found = shares.choose([config], jobs=None, threads=None, batch=None, batches=batches)
+    assert found == (1, 1, batch)
 
 
 def test_threads_are_set_and_given_back(tmp_path):
@@ -234,6 +313,12 @@ def test_grid_is_the_product_last_field_fastest():
         (lambda: run(square, [{"p": 1}], "nowhere"), TypeError, "expected an instance of a frozen dataclass"),
         (lambda: run(square, [Config(1)], "nowhere", jobs=0), ValueError, "jobs: expected an integer ≥ 1, got 0"),
         (lambda: run(square, [Config(1)], "nowhere", threads=0), ValueError, "threads: expected an integer ≥ 1, got 0"),
+        (lambda: run(square, [Config(1)], "nowhere", batch=0), ValueError, "batch: expected an integer ≥ 1, got 0"),
+        (
+            lambda: run(square, [Config(1)], "nowhere", batch=2),
+            ValueError,
+            "batch: expected 1 without `together`, got 2",
+        ),
     ],
 )
 def test_bad_requests_are_refused(call, error, message):

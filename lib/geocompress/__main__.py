@@ -101,9 +101,10 @@ def add_sweep(subparsers: Any) -> None:
         "sweep", help="compute the missing rows of results/NAME.jsonl, the grid of NAME.yaml"
     )
     parser.add_argument("name", metavar="NAME", help="a result whose grid is results/NAME.yaml")
-    parser.add_argument(
-        "--jobs", type=int, default=None, help="processes with one thread each; default: all processors"
-    )
+    parser.add_argument("--jobs", type=int, help="processes; default: by the size and number of runs")
+    parser.add_argument("--threads", type=int, help="threads of each process; default: 1, or the processors left over")
+    parser.add_argument("--batch", type=int, help="seeds trained in one set of tensors; default: many on a GPU, else 1")
+    parser.add_argument("--device", help="where to compute instead of the device of the grid: cpu, cuda, cuda:1, …")
     parser.add_argument("--retry-failed", action="store_true", help="compute points that failed again")
     parser.set_defaults(command=run_sweep)
 
@@ -115,8 +116,12 @@ def run_sweep(arguments: argparse.Namespace) -> int:
     try:
         if arguments.name not in grids:
             raise ValueError(f"expected the name of a grid among {', '.join(grids)}, got {arguments.name!r}")
-        configs = sweep.grid(experiments.NetworkConfig, **read_parameters(directory / f"{arguments.name}.yaml"))
-        jobs = None if arguments.jobs is None else checks.integer(arguments.jobs, "--jobs")
+        values = read_parameters(directory / f"{arguments.name}.yaml")
+        if arguments.device is not None:
+            values["device"] = arguments.device
+        configs = sweep.grid(experiments.NetworkConfig, **values)
+        told = {name: getattr(arguments, name) for name in ("jobs", "threads", "batch")}
+        told = {k: None if v is None else checks.integer(v, f"--{k}") for k, v in told.items()}
     except (ValueError, TypeError, OSError) as refusal:
         print(f"geocompress sweep: {refusal}", file=sys.stderr)
         return 2
@@ -125,7 +130,8 @@ def run_sweep(arguments: argparse.Namespace) -> int:
         configs,
         name=arguments.name,
         directory=directory,
-        jobs=jobs,
+        together=experiments.train_networks,
+        **told,
         retry_failed=arguments.retry_failed,
     )
     return int((rows.status == sweep.FAILED).any())

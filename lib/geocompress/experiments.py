@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from geocompress import compression, flow, store, tasks
+from geocompress import batched, compression, flow, store, tasks
 from geocompress.checks import integer, real
 from geocompress.networks import OneHidden, Params
 from geocompress.provenance import check_device
@@ -125,7 +125,51 @@ def train_network(config: NetworkConfig) -> dict[str, Any]:
     path = []
     for end in replica.states():
         path.append(_observed(replica, end))
-    wall_s = time.perf_counter() - start
+    return _row(replica, path, end, time.perf_counter() - start, about)
+
+
+def train_networks(configs: Sequence[NetworkConfig]) -> list[dict[str, Any]]:
+    """Train many networks, those that differ in seed and test set alone together (`batched.hinge_flows`).
+
+    Rows are those of `train_network`, in the order of the configurations, and have a column `batch`: the number of
+    networks that were trained together. `wall_s` is the time of all of them divided by that number.
+    """
+    groups: dict[NetworkConfig, list[NetworkConfig]] = {}
+    for config in dict.fromkeys(configs):
+        groups.setdefault(replace(config, seed=0, test_size=1), []).append(config)
+    rows = {config: row for group in groups.values() for config, row in zip(group, _together(group), strict=True)}
+    return [dict(rows[config]) for config in configs]
+
+
+def _together(configs: list[NetworkConfig]) -> list[dict[str, Any]]:
+    """Rows of configurations that differ in seed and test set alone."""
+    common, count = configs[0], len(configs)
+    about = store.provenance(device=common.device, dtype=common.dtype)
+    replicas = [Replica(config) for config in configs]
+    paths: list[list[dict[str, float]]] = [[] for _ in replicas]
+    start = time.perf_counter()
+    states = batched.hinge_flows(
+        replicas[0].network,
+        {k: torch.stack([replica.params[k] for replica in replicas]) for k in replicas[0].params},
+        torch.stack([replica.x for replica in replicas]),
+        torch.stack([replica.y for replica in replicas]),
+        alpha=common.alpha,
+        margin_tol=common.margin_tol,
+        state_tol=common.state_tol,
+        max_time=common.max_time,
+    )
+    for end in states:
+        for i, path in enumerate(paths):
+            if end.step[i] >= len(path):  # it has moved: one line for each step
+                path.append(_observed(replicas[i], end.replica(i)))
+    wall_s = (time.perf_counter() - start) / count
+    finished = [(replica, path, end.replica(i)) for i, (replica, path) in enumerate(zip(replicas, paths, strict=True))]
+    return [_row(*training, wall_s, about) | {"batch": count} for training in finished]
+
+
+def _row(replica: Replica, path: list[dict], end: flow.State, wall_s: float, about: dict[str, Any]) -> dict[str, Any]:
+    """The row of a training with these lines of observations and this last state."""
+    config = replica.config
     return {
         "experiment": "network",
         "task": config.task,

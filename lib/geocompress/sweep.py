@@ -1,4 +1,4 @@
-"""A grid of configs becomes a table of rows: local processes, each finished row on disk at once, resumable.
+"""A grid of configs becomes a table of rows, in processes or in batches; what is finished is on disk, resumable.
 
 A config is an instance of a frozen dataclass, a point of the sweep is `function(config) → row`. Rows lie in
 NAME.jsonl under the key of their config. In the cache, where they lie unless told otherwise, each version of the
@@ -11,7 +11,7 @@ import itertools
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,15 @@ from tqdm import tqdm
 from geocompress import store
 from geocompress.checks import Whole, integer
 from geocompress.provenance import code_version
+from geocompress.shares import choose
 
 FAILED = "FAILED"  # status of a point whose function raised
 DONE = "DONE"  # status of a point whose row has none of its own
 REQUIRED = ("key", "status")
 
 Point = Callable[[Any], Mapping[str, Any]]
+Points = Callable[[list[Any]], Sequence[Mapping[str, Any]]]
+Group = list[tuple[str, Any]]  # keys and configs
 
 
 class FailedPoints(UserWarning):
@@ -65,6 +68,8 @@ def run(
     directory: str | Path | None = None,
     jobs: Whole | None = None,
     threads: Whole | None = None,
+    together: Points | None = None,
+    batch: Whole | None = None,
     progress: bool = True,
     retry_failed: bool = False,
 ) -> pd.DataFrame:
@@ -76,15 +81,21 @@ def run(
     (an interrupt, a kill), finished rows are on disk and the same call goes on from there; lines of the file that
     cannot be trusted are moved aside and computed again.
 
-    `jobs` processes (default: the processors, at most one per point; 1: in this process) with `threads` threads each.
-    The default is 1 thread also for jobs = 1, since the number of threads changes the last digits of a sum.
+    `jobs` processes (1: this one) with `threads` threads each compute `batch` points at a time, those that differ in
+    `seed` alone, by `together(configs) → rows`. What is not told is chosen by `shares.choose`. Rows are the same
+    however they are computed, up to wall_s, the last digits of sums, and what comes of those. Rows of a batch are on
+    disk when all of it is done. If `together` raises, its points are computed one by one, and their rows say why under
+    `batch_error`.
 
     Raises:
-        TypeError, ValueError: if a config is no frozen dataclass, or jobs or threads is not an integer ≥ 1.
+        TypeError, ValueError: if a config is no frozen dataclass; jobs, threads or batch is not an integer ≥ 1; or
+            batch is more than 1 without `together`.
         RuntimeError: if a process was killed, most often for memory.
     """
-    jobs = joblib.cpu_count() if jobs is None else integer(jobs, "jobs")
-    threads = 1 if threads is None else integer(threads, "threads")
+    told = {"jobs": jobs, "threads": threads, "batch": batch}
+    told = {name: None if value is None else integer(value, name) for name, value in told.items()}
+    if together is None and (told["batch"] or 1) > 1:
+        raise ValueError(f"batch: expected 1 without `together`, got {batch}; pass a function of a list of configs")
     directory = store.cache_directory() / code_version() if directory is None else Path(directory)
     wanted = {store.key(config): config for config in configs}
     rows = _on_disk(name, directory)
@@ -96,7 +107,10 @@ def run(
     bar = tqdm(
         total=len(wanted), initial=len(wanted) - len(todo), desc=name, unit="run", disable=None if progress else True
     )
-    with bar, contextlib.closing(_outcomes(function, todo, min(jobs, len(todo)), threads)) as outcomes:
+    chosen = choose(list(todo.values()), **told, batches=together is not None)
+    groups = _groups(todo, chosen.batch)
+    jobs = min(chosen.jobs, len(groups))
+    with bar, contextlib.closing(_outcomes(function, together, groups, jobs, chosen.threads)) as outcomes:
         try:
             for row in outcomes:
                 rows[row["key"]] = store.append(name, row, directory=directory, required=REQUIRED)
@@ -106,9 +120,9 @@ def run(
                 f"sweep {name}: a process was killed, perhaps for memory; finished rows are in {directory}, "
                 f"run again with fewer jobs than {jobs}"
             ) from error
-    chosen = [rows[key] for key in wanted]
-    _report_failures(name, chosen)
-    return store.frame(chosen, columns=REQUIRED)
+    asked = [rows[key] for key in wanted]
+    _report_failures(name, asked)
+    return store.frame(asked, columns=REQUIRED)
 
 
 def _alternatives(name: str, value: Any) -> list[Any]:
@@ -127,18 +141,45 @@ def _on_disk(name: str, directory: Path) -> dict[str, dict]:
     return {row["key"]: row for row in rows}
 
 
-def _outcomes(function: Point, todo: dict[str, Any], jobs: int, threads: int) -> Iterator[dict]:
+def _groups(todo: dict[str, Any], batch: int) -> list[Group]:
+    """Points that are computed at a time: at most `batch` of those that differ in `seed` alone."""
+    alike: dict[str, Group] = {}
+    for number, (key, config) in enumerate(todo.items()):
+        kind = repr({k: v for k, v in store.describe(config).items() if k != "seed"}) if batch > 1 else str(number)
+        alike.setdefault(kind, []).append((key, config))
+    return [group[i : i + batch] for group in alike.values() for i in range(0, len(group), batch)]
+
+
+def _outcomes(function: Point, together: Points | None, groups: list[Group], jobs: int, threads: int) -> Iterator[dict]:
     """Rows as they finish, in any order."""
     if jobs <= 1:
-        for key, config in todo.items():
-            yield _outcome(function, config, key, threads)
+        for group in groups:
+            yield from _group_outcomes(function, together, group, threads)
         return
     with joblib.parallel_config(backend="loky", inner_max_num_threads=threads):
-        # one point a batch: a finished row never waits for another
+        # one group at a time for each process: a finished row never waits for another
         parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
-    points = (joblib.delayed(_outcome)(function, config, key, threads) for key, config in todo.items())
-    with contextlib.closing(parallel(points)) as finished:
-        yield from finished
+    work = (joblib.delayed(_group_outcomes)(function, together, group, threads) for group in groups)
+    with contextlib.closing(parallel(work)) as finished:
+        yield from itertools.chain.from_iterable(finished)
+
+
+def _group_outcomes(function: Point, together: Points | None, group: Group, threads: int) -> Iterable[dict]:
+    """Rows of points that are computed together, or one by one where that fails or there is only one."""
+    told = {}
+    if together is not None and len(group) > 1:
+        started = time.perf_counter()
+        try:
+            with _limited(threads):
+                found = [store.plain(row) for row in together([config for _, config in group])]
+            wall_s = (time.perf_counter() - started) / len(group)
+            return [
+                {"wall_s": wall_s} | store.describe(config) | {"status": DONE} | row | {"key": key}
+                for (key, config), row in zip(group, found, strict=True)
+            ]
+        except Exception as error:  # one bad point may not take the others with it
+            told = {"batch_error": f"{type(error).__name__}: {error}"}
+    return [_outcome(function, config, key, threads) | told for key, config in group]
 
 
 def _outcome(function: Point, config: Any, key: str, threads: int) -> dict:

@@ -1,0 +1,65 @@
+"""How the points of a sweep share a machine: in processes, in threads of one process, or in batches on a GPU.
+
+The rule goes by `p` × `width`, the size of a training, where a config has these fields; other points count as small.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import joblib
+import torch
+
+# Memory of one training for each pair of a point and a neuron: eight arrays of eight bytes.
+BYTES = 64
+SHARE = 0.5  # of the memory there is
+LARGEST = 256  # runs in a batch; more gain nothing and are all lost together
+
+
+class Share(NamedTuple):
+    """Processes, threads of each, and points that each computes at a time."""
+
+    jobs: int
+    threads: int
+    batch: int
+
+
+def choose(configs: Sequence[Any], *, jobs: int | None, threads: int | None, batch: int | None, batches: bool) -> Share:
+    """What was told, and what was not by this rule.
+
+    On a CPU: a process of one thread for each processor, since one training uses several threads badly. Fewer processes
+    where there are fewer points left, or where so many of the largest runs do not fit into half of the memory; threads
+    then make up for it. A told number of jobs gets one thread each, for rows that do not depend on the machine. Batches
+    of 1, since batches are slower there than runs one by one.
+
+    On a GPU: one process, and as many runs in a batch as half of its free memory holds.
+
+    Args:
+        configs: the points that are left.
+        jobs: number of processes, None for a choice, as for the next two.
+        threads: threads of each process.
+        batch: points computed at a time.
+        batches: whether several points can be computed at a time at all.
+    """
+    pairs = max((getattr(config, "p", 0) * getattr(config, "width", 0) for config in configs), default=0)
+    on_gpu = [str(config.device) for config in configs if str(getattr(config, "device", "cpu")).startswith("cuda")]
+    if on_gpu:
+        room = min(_fitting(torch.cuda.mem_get_info(device)[0], pairs) for device in set(on_gpu)) if batches else 1
+        return Share(jobs or 1, threads or 1, batch or max(1, min(room, LARGEST)))
+    processors = joblib.cpu_count()
+    fitting = max(1, min(processors, len(configs), _fitting(_memory(), pairs)))
+    left_over = 1 if jobs else processors // fitting
+    return Share(jobs or fitting, threads or left_over, batch or 1)
+
+
+def _fitting(memory: int, pairs: int) -> int:
+    """Trainings of that size that fit into the share of the memory."""
+    return int(SHARE * memory // (BYTES * pairs)) if pairs else sys.maxsize
+
+
+def _memory() -> int:
+    """Bytes of this machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
