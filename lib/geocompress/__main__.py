@@ -102,7 +102,7 @@ def add_sweep(subparsers: Any) -> None:
     )
     parser.add_argument("name", metavar="NAME", help="a result whose grid is results/NAME.yaml")
     parser.add_argument("--jobs", type=int, help="processes; default: by the size and number of runs")
-    parser.add_argument("--threads", type=int, help="threads of each process; default: 1, or the processors left over")
+    parser.add_argument("--threads", type=int, help="threads of each process; default: 1; more for few, large runs")
     parser.add_argument("--batch", type=int, help="seeds trained in one set of tensors; default: many on a GPU, else 1")
     parser.add_argument("--device", help="where to compute instead of the device of the grid: cpu, cuda, cuda:1, …")
     parser.add_argument("--retry-failed", action="store_true", help="compute points that failed again")

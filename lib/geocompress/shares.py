@@ -16,6 +16,10 @@ import torch
 # Memory of one training for each pair of a point and a neuron: eight arrays of eight bytes.
 BYTES = 64
 SHARE = 0.5  # of the memory there is
+# Pairs from which processors that are left over go to a training as threads. Measured on 2 cores of a machine that was
+# not idle (d = 5, to zero loss): two threads took 1.0, 1.3 and 3 times as long as one at 6·10⁴, 3·10⁵ and 2·10⁶ pairs,
+# and eight runs by two threads 0.9, 1.6 and 5 times as long as by two processes. `bench/parallel.py` measures it again.
+THREADS_FROM = 2**21
 LARGEST = 256  # runs in a batch; more gain nothing and are all lost together
 
 
@@ -32,8 +36,8 @@ def choose(configs: Sequence[Any], *, jobs: int | None, threads: int | None, bat
 
     On a CPU: a process of one thread for each processor, since one training uses several threads badly. Fewer processes
     where there are fewer points left, or where so many of the largest runs do not fit into half of the memory; threads
-    then make up for it. A told number of jobs gets one thread each, for rows that do not depend on the machine. Batches
-    of 1, since batches are slower there than runs one by one.
+    make up for it in runs of more than `THREADS_FROM` pairs. A told number of jobs gets one thread each, for rows that
+    do not depend on the machine. Batches of 1, since batches are slower there than runs one by one.
 
     On a GPU: one process, and as many runs in a batch as half of its free memory holds.
 
@@ -51,7 +55,7 @@ def choose(configs: Sequence[Any], *, jobs: int | None, threads: int | None, bat
         return Share(jobs or 1, threads or 1, batch or max(1, min(room, LARGEST)))
     processors = joblib.cpu_count()
     fitting = max(1, min(processors, len(configs), _fitting(_memory(), pairs)))
-    left_over = 1 if jobs else processors // fitting
+    left_over = processors // fitting if pairs > THREADS_FROM and not jobs else 1
     return Share(jobs or fitting, threads or left_over, batch or 1)
 
 
