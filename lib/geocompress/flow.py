@@ -118,15 +118,16 @@ class _Run:
             elif self.state.step >= max_steps:
                 self.state = replace(self.state, status=Status.MAX_STEPS)
             else:
-                self._advance(max_time - self.state.t)
+                self._advance(max_time)
             if self.all_margins or self.state.status is not Status.RUNNING:
                 self._look()
             yield self.state
 
-    def _advance(self, longest: float) -> None:
-        """One accepted step, at most `longest`; a rejected try lends its multipliers to the next, shorter one."""
+    def _advance(self, max_time: float) -> None:
+        """One accepted step, to `max_time` at most; a rejected try lends its multipliers to the next, shorter one."""
         state, c = self.state, self.state.multipliers
-        dt, growth = min(state.dt, longest), 3.0
+        longest, growth = max_time - state.t, 3.0
+        dt = min(state.dt, longest)
         shortest = 1e-10 * (state.t or state.dt)  # steps that shrink towards a wall add up to nothing
         rows, part, at = self._in_doubt((state.margins < screening.CAP) | (c > 0))
         error = math.inf
@@ -143,7 +144,8 @@ class _Run:
                 # A step that was cut to land on a requested time says nothing about how long the next one may be.
                 longer = dt * min(growth, 0.8 * max(error, 1e-3) ** -0.5)
                 longer = max(longer, state.dt) if dt == longest < state.dt else longer
-                self._accept(tried, margins, c, dt, longer)
+                # t + (max_time − t) need not be max_time in floating point
+                self._accept(tried, margins, c, max_time if dt == longest else state.t + dt, longer)
                 return
             dt *= max(0.2, 0.8 * error**-0.5) if math.isfinite(error) and error > 1 else 0.2
             growth = 1.0
@@ -155,13 +157,14 @@ class _Run:
         part = self.whole.among(rows)
         return rows, part, part.linearise(self.state.params)
 
-    def _accept(self, tried: implicit.Step, margins: Tensor, c: Tensor, dt: float, longer: float) -> None:
+    def _accept(self, tried: implicit.Step, margins: Tensor, c: Tensor, t: float, longer: float) -> None:
         before, status = self.state, _status(margins)
+        dt = t - before.t
         if status is Status.RUNNING and dt >= before.t / 2 and self._at_rest(tried.params, margins):
             status = Status.STATIONARY
         # The flow stops by itself when the last point is fitted: that is the share of the step for which the largest
         # multiplier was on.
-        t = before.t + dt * (float(c.max()) if status is Status.FITTED else 1.0)
+        t = before.t + dt * float(c.max()) if status is Status.FITTED else t
         loss, step, params = _hinge(margins), before.step + 1, tried.params
         self.state = State(t, params, margins, c, loss, step, longer, tried.kkt, before.output_init, status)
         self.work += len(self.rows)
