@@ -15,9 +15,10 @@ import time
 
 import joblib
 import numpy as np
+import torch
 
 from common import NOT_MEASURED, arguments, interleaved, limit_threads, paired_ratio, report, seconds
-from geocompress import experiments
+from geocompress import experiments, sweep
 
 ONE = (1, 1)  # jobs and threads of the plain way
 BUDGET = 15.0  # seconds for one p in the short version, after its first round
@@ -77,9 +78,26 @@ def cpu_rows(sizes: list[tuple[int, int, int]], many: int, rounds: int, budget: 
     return rows
 
 
-def gpu_rows() -> list[dict]:
-    """Seeds batched against one by one on a GPU; there is no batched flow to measure yet."""
-    return [{"table": "GPU, batched or one by one", "device": "cuda", "note": NOT_MEASURED}]
+def gpu_rows(full: bool) -> list[dict]:
+    """Seeds in one batch against one by one on a GPU, and the one large net that must fit; by `train_networks`."""
+    title = "GPU, batched or one by one"
+    if not torch.cuda.is_available():
+        return [{"table": title, "device": "cuda", "note": NOT_MEASURED}]
+    rows = []
+    for p, width, d, seeds in ((256, 1000, 5, 8), (1024, 4096, 5, 32), (10_000, 10_000, 10, 1))[: 3 if full else 1]:
+        grid = sweep.grid(experiments.NetworkConfig, d=d, p=p, width=width, device="cuda", seed=range(seeds))
+        experiments.train_networks(grid[:1])  # to warm up
+        torch.cuda.reset_peak_memory_stats()
+        together, found = seconds(lambda grid=grid: experiments.train_networks(grid))
+        peak = torch.cuda.max_memory_allocated() / 2**30
+        alone = (
+            seconds(lambda grid=grid: [experiments.train_network(config) for config in grid])[0] if seeds > 1 else None
+        )
+        ratio = {"one_by_one": alone, "ratio": alone / together} if alone else {}
+        fitted = sum(row["status"] == "FITTED" for row in found)
+        row = {"table": title, "device": torch.cuda.get_device_name(), "p": p, "width": width, "d": d, "seeds": seeds}
+        rows.append(row | {"seconds": together, **ratio, "peak_gib": peak, "fitted": fitted})
+    return rows
 
 
 def main() -> None:
@@ -91,7 +109,7 @@ def main() -> None:
         sizes = [(64, 1000, 8), (256, 1000, 4), (1024, 1000, 2)]
     warm_up(1)
     rows = cpu_rows(sizes, chosen.threads, 3, math.inf if chosen.full else BUDGET) if chosen.threads > 1 else []
-    report("parallel", rows + gpu_rows(), chosen, d=5, alpha=1e-6)
+    report("parallel", rows + gpu_rows(chosen.full), chosen, d=5, alpha=1e-6)
 
 
 if __name__ == "__main__":
