@@ -34,12 +34,17 @@ from geocompress import notebooks
 notebooks.check_parameters("solver")
 
 # %% tags=["hide-input"]
+import functools
+
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
+from IPython.display import Markdown
 from myst_nb import glue
 
-from geocompress import compression, experiments, explicit, exponents, figures, flow, networks, sweep, tasks
+from geocompress import benchmarks, classifiers, compression, experiments, explicit, exponents, figures, flow, frozen
+from geocompress import networks, screening, sweep, tasks
 
 figures.use_style()
 
@@ -55,15 +60,15 @@ task = tasks.stripe(3)
 x, y = task.sample(p_small, 101)
 net = networks.OneHidden(d=3, width=width_small)
 params = net.init(0)
-implicit = list(flow.hinge_flow(net, params, x, y, alpha=1.0, margin_tol=1e-3, state_tol=1e-3))
+finely = list(flow.hinge_flow(net, params, x, y, alpha=1.0, margin_tol=1e-3, state_tol=1e-3))
 coarse_t, coarse = explicit.hinge_flow(net, params, x, y, alpha=1.0, dt=0.1, max_time=30.0)
 glue("solver_p_small", float(p_small), display=False)
 glue("solver_width_small", float(width_small), display=False)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Margin of one point against time: explicit Euler zigzags around one, the implicit flow lies on it."}, "figure": {"name": "fig-solver-chatter", "caption": "Margin of one training point around the time at which it is first fitted. Grey: explicit Euler with step 0.1; it chatters across margin 1. Blue: the implicit flow, whose point comes to rest on the margin and slides."}}
-path = np.stack([state.margins.numpy() for state in implicit])
-times = np.array([state.t for state in implicit])
-slides = np.stack([((s.multipliers > 0) & (s.multipliers < 1)).numpy() for s in implicit])
+path = np.stack([state.margins.numpy() for state in finely])
+times = np.array([state.t for state in finely])
+slides = np.stack([((s.multipliers > 0) & (s.multipliers < 1)).numpy() for s in finely])
 chosen = int(slides.sum(0).argmax())
 met = times[slides[:, chosen].argmax()]
 fig, ax = plt.subplots()
@@ -91,41 +96,55 @@ _ = ax.legend()
 # ## The step
 #
 # So let us solve for them. Let $m$ be the margins, $\mathrm dt$ a step, and
-# $K_{\mu\nu} = h \alpha\, y_\mu y_\nu \nabla f(x_\mu) \cdot \nabla f(x_\nu)$ at a point half-way through the step. With the
+# $K_{\mu\nu} = h \alpha\, y_\mu y_\nu \nabla f(x_\mu) \cdot \nabla f(x_\nu)$ with gradients averaged over the step. With the
 # multipliers $c$ held during the step, the margins at its end are $m + (\mathrm dt/p) K c$. We ask that $c$ is allowed *there*. These
 # are the optimality conditions of a convex quadratic program in a box,
 #
 # $$
-# \min_{0 \le c \le 1}\; \tfrac12\, c^{\mathsf T} \tfrac{\mathrm dt}{p} K c - (1 - m)^{\mathsf T} c .
+# \min_{0 \le c \le 1}\; \tfrac12\, c^{\mathsf T} \tfrac{\mathrm dt}{p} K c - (1 - m)^{\mathsf T} c ,
 # $$ (solver-qp)
 #
-# Most points are far from the margin and their multiplier is certain; only those in doubt enter the program, and the
-# conditions are then checked on all. The weights move by the midpoint rule with this $c$. In the language of constrained
-# mechanics it is a half-explicit method for a system of index two {cite:p}`hairer1989numerical`; the program is solved by
-# projected Newton steps {cite:p}`bertsekas1982projected`.
+# solved by projected Newton steps {cite:p}`bertsekas1982projected`. In the language of constrained mechanics it is a
+# half-explicit method for a system of index two {cite:p}`hairer1989numerical`.
 #
-# A step stands when the true margins at its end agree with the predicted ones, when the slopes at its start and middle
-# agree, and when it matters little in which order the points met their margin within it.
+# *Which average?* An explicit step with the last multipliers says roughly where the step leads. On the straight line
+# there, neuron $n$ has pre-activation $z$ on a point at the start and $z'$ at the end. Its mean slope is
+# $(\sigma(z') - \sigma(z)) / (z' - z)$: the share of the way on which it is active. With these slopes, and the means of
+# both ends for the other factors, $f(W') - f(W)$ is the averaged Jacobian times $W' - W$ without any error, kinks
+# included. A rule that looks at one place within the step instead sees every kink either on or off. Where neurons slide
+# along a kink, as dying ones do, such a rule chatters.
+#
+# A step stands when the true margins at its end agree with the predicted ones, when the slopes at its start and on average
+# agree, and when it matters little in which order the points met their margin within it. The last is bounded by the
+# decrease of the loss that the step cannot account for {cite:p}`nochetto2000posteriori`.
+#
+# *Who takes part?* Only points in doubt, those below margin {glue:text}`solver_cap:.1f` or with a multiplier. The others
+# are looked at when the step is done: if one has fallen below the margin, it joins and the step is taken again. Most are
+# not even looked at. No output can change by more than $\sqrt2\, |\tilde x_\mu|$ times the mean change of
+# $|\beta_n| (\omega_n, b_n)$, with $\tilde x_\mu = (x_\mu/\sqrt d, 1)$; a point far beyond the margin is left alone until the weights
+# have moved far enough. No approximation is made: a point that is left out has a multiplier of exactly zero.
 #
 # ## Is it the same flow?
 #
 # {numref}`fig-solver-error` compares with explicit Euler at the tiny step {glue:text}`solver_dt_fine:.0e`, whose
-# chattering is too fine to matter, on all margins and at all times.
+# chattering is too fine to matter, on all margins up to {glue:text}`solver_cap:.1f` and at all times.
 
 # %%
 fine_t, fine = explicit.hinge_flow(net, params, x, y, alpha=1.0, dt=dt_fine, max_time=60.0)
-errors, steps = [], []
+errors = []
 for tol in tolerances:
     states = list(flow.hinge_flow(net, params, x, y, alpha=1.0, margin_tol=tol, state_tol=tol))
     common = [s for s in states if s.t <= fine_t[-1]]
     truth = np.stack([np.interp([s.t for s in common], fine_t, column) for column in fine.T], axis=1)
-    errors.append(float(np.abs(truth - np.stack([s.margins.numpy() for s in common])).max()))
-    steps.append(len(states) - 1)
+    found = np.stack([s.margins.numpy() for s in common])
+    difference = np.minimum(truth, screening.CAP) - np.minimum(found, screening.CAP)
+    errors.append(float(np.abs(difference).max()))
 glue("solver_dt_fine", dt_fine, display=False)
+glue("solver_cap", screening.CAP, display=False)
 
 # %% [markdown]
-# The kinks of the ReLU cost an order of accuracy: at each of them the slope jumps somewhere inside a step. Where no kink
-# is crossed the step should be of second order. A network whose biases are so large that every neuron is on, or off, for
+# The error falls with the tolerance. It is dominated by events: points that meet the margin or leave it, neurons that
+# switch, all somewhere inside a step. Between events the step should be of second order. A network whose biases are so large that every neuron is on, or off, for
 # good has no kinks to cross, though its points meet the margin, leave it and slide.
 
 # %%
@@ -144,7 +163,7 @@ order = exponents.fit_power_law(smooth_steps, smooth_errors).beta
 # tolerance: 30%
 print(f"observed order without kinks: {order:.1f}")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two log-log panels: error in the margins against tolerance, falling; error in the weights against number of steps, falling with slope minus two."}, "figure": {"name": "fig-solver-error", "caption": "Left: largest difference of any margin at any time from explicit Euler at a tiny step, against the tolerance (dashed: slope 1). Right: largest error in the first-layer weights at time 8 of a network that crosses no kink, against the number of steps (dashed: slope −2)."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two log-log panels: error in the margins against tolerance, falling; error in the weights against number of steps, falling with slope minus two."}, "figure": {"name": "fig-solver-error", "caption": "Left: largest difference of any margin (up to the cap) at any time from explicit Euler at a tiny step, against the tolerance (dashed: slope 1). Right: largest error in the first-layer weights at time 8 of a network that crosses no kink, against the number of steps (dashed: slope −2)."}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3.6))
 figures.scaling(left, tolerances, errors)
 figures.guide(left, tolerances, 1, (tolerances[0], 0.6 * errors[0]), label="slope 1")
@@ -201,6 +220,166 @@ print(f"optimality conditions of every step hold to 1e-6 in margin units: {compl
 # {glue:text}`solver_drift:.1f` % of the largest neuron's $|\omega|^2$; the theory chapter shows the drift vanish with the
 # step.
 #
+# ## A race
+#
+# How long would a general solver take? We gave the same weights and data to several and let each run until every margin
+# is {glue:text}`solver_near:.3f` or its time is up. The published scheme is explicit Euler whose step is adapted to the
+# change of the gradient, as in {cite:t}`paccolat2021geometric`.
+
+# %% tags=["hide-input"]
+race = benchmarks.load("time_to_zero")
+line = race.rows[race.rows.p == 256].copy()
+bound = line.ratio.isna() & line["at_least"].notna()
+line["slower"] = [
+    f"{'> ' * b}{r:.3g}" for b, r in zip(bound, line.ratio.fillna(line["at_least"]).fillna(1), strict=True)
+]
+columns = {"solver": ("solver", ""), "seconds": ("seconds", ".3g"), "t": ("reached time $t$", ".4g")}
+columns |= {"unfitted": ("unfitted points", ".0f"), "error": ("test error", ".3f"), "slower": ("times slower", "")}
+glue("solver_race_origin", race.origin, display=False)
+glue("solver_near", float(race.about["near"]), display=False)
+Markdown(benchmarks.markdown(line, columns))
+
+# %% [markdown]
+# One net, $p = 256$, $d = 5$; measured {glue:text}`solver_race_origin`. A ">" is a bound: that solver was stopped before
+# its end, and its test error is that of the net it had by then.
+#
+# Where does the time of the implicit step go? The next table splits it: the quadratic program, the Gram matrices it is
+# made of, the products with the Jacobian, and the looks at points that take no part.
+
+# %% tags=["hide-input"]
+cost = benchmarks.load("cost")
+line = cost.rows[cost.rows.table.str.startswith("cost")]
+line = line[
+    ((line.d == 5) & line.width.isin([1000, 2000, 4000]) & (line.p >= 256)) | ((line.p == 256) & (line.width == 1000))
+]
+line = line.sort_values(["d", "p", "width"])
+columns = {"d": ("$d$", ".0f"), "p": ("$p$", ".0f"), "width": ("$h$", ".0f"), "wall_s": ("seconds", ".2f")}
+columns |= {"steps": ("steps", ".0f"), "working_set": ("largest program", ".0f"), "qp": ("program", ".0%")}
+columns |= {
+    "gram": ("Gram", ".0%"),
+    "products": ("products", ".0%"),
+    "looks": ("looks", ".0%"),
+    "rest": ("rest", ".0%"),
+}
+glue("solver_cost_origin", cost.origin, display=False)
+Markdown(benchmarks.markdown(line, columns))
+
+# %% [markdown]
+# Medians over seeds; measured {glue:text}`solver_cost_origin`. Fitted growth, with 95 % intervals over seeds:
+
+# %% tags=["hide-input"]
+line = cost.rows[(cost.rows.table == "growth") & (cost.rows.quantity == "wall_s")]
+columns = {"with": ("seconds grow with", ""), "from": ("from", ".0f"), "to": ("to", ".0f")}
+columns |= {"exponent": ("exponent", ".2f"), "low": ("low", ".2f"), "high": ("high", ".2f")}
+Markdown(benchmarks.markdown(line, columns))
+
+# %% [markdown]
+# How near is that to what the machine can do? A product of the step touches each pair of a point and a neuron once and
+# keeps nothing, so its measure is the time per pair; the Gram is a matrix product and is measured against the machine's own.
+
+# %% tags=["hide-input"]
+hardware = benchmarks.load("hardware")
+line = hardware.rows[hardware.rows.device.eq("cpu") & hardware.rows.dtype.eq("float64")]
+grams, products = (line[line.table == name].assign(what=text) for name, text in (("Gram", "Gram"), ("products", "")))
+products["what"] = products["product"]
+products = products[products["product"] != "secant"]  # which only packs the weights of the other end
+columns = {"what": ("", ""), "points": ("points", ".0f"), "width": ("$h$", ".0f"), "ns_per_entry": ("ns a pair", ".2f")}
+columns |= {"gemm_share": ("share of the GEMM rate", ".0%")}
+glue("solver_hardware_origin", hardware.origin, display=False)
+Markdown(benchmarks.markdown(pd.concat([grams, products]), columns))
+
+# %% [markdown]
+# Measured {glue:text}`solver_hardware_origin`, in double precision. The Gram can exceed the rate of a general product, since half
+# of a symmetric matrix is enough. No GPU was at hand: not measured.
+#
+# ## Which program for the multipliers?
+#
+# The quadratic programs are small, many, and start near their solution. We recorded those of real trainings and gave them
+# to well-kept solvers as well.
+
+# %% tags=["hide-input"]
+box = benchmarks.load("box_qp")
+sizes = box.rows.pivot(index=["p", "n", "n_max"], columns="solver", values="ratio").reset_index()
+rivals = [name for name in box.rows.solver.unique() if name != "boxqp"]
+columns = {"p": ("$p$", ".0f"), "n": ("unknowns (median)", ".0f"), "n_max": ("(largest)", ".0f")}
+columns |= {name: (name, ".1f") for name in rivals}
+failed = box.rows.groupby("solver").failures.sum()
+glue("solver_box_failed", ", ".join(f"{name} {failed[name]:.0f}" for name in failed.index), display=False)
+glue("solver_box_origin", box.origin, display=False)
+glue("solver_box_tol", box.about["kkt_tol"], display=False)
+glue("solver_box_programs", float(box.rows[box.rows.solver == "boxqp"].programs.sum()), display=False)
+Markdown(benchmarks.markdown(sizes, columns))
+
+# %% [markdown]
+# Time of each solver over that of ours, medians of pairs; measured {glue:text}`solver_box_origin`. Answers whose residual is above
+# {glue:text}`solver_box_tol:.0e` in margin units, of {glue:text}`solver_box_programs:.0f` programs:
+# {glue:text}`solver_box_failed`. The samples are small; read the ratios as rough.
+#
+# ## Many runs, few digits
+#
+# Should a sweep use its processors for many runs at once, or for one run at a time? And is single precision enough?
+
+# %% tags=["hide-input"]
+parallel = benchmarks.load("parallel")
+line = parallel.rows[parallel.rows.table == "CPU"]
+columns = {
+    "p": ("$p$", ".0f"),
+    "width": ("$h$", ".0f"),
+    "jobs": ("processes", ".0f"),
+    "threads": ("threads each", ".0f"),
+}
+columns |= {"seconds": ("seconds", ".1f"), "speed_up": ("speed-up", ".2f")}
+glue("solver_parallel_origin", parallel.origin, display=False)
+Markdown(benchmarks.markdown(line, columns))
+
+# %% tags=["hide-input"]
+precision = benchmarks.load("precision")
+columns = {
+    "p": ("$p$", ".0f"),
+    "alpha": (r"$\alpha$", ".0e"),
+    "seeds": ("runs", ".0f"),
+    "fitted32": ("fitted in float32", ".0f"),
+}
+columns |= {
+    "time_ratio": ("time, float32 over float64", ".2f"),
+    "error_shift_percent": ("test error, shift (%)", "+.1f"),
+}
+columns |= {"standard_error_percent": ("± (%)", ".1f")}
+Markdown(benchmarks.markdown(precision.rows, columns))
+
+# %% [markdown]
+# Measured {glue:text}`solver_parallel_origin`. Processes with one thread each win at every size in the table, so that is what
+# `sweep` does; with a GPU it trains seeds in batches instead (not measured). Single precision saves little time in the
+# feature regime and does not show in the test error, but in the lazy regime, where margins are small differences of large
+# outputs, not every run ends. The book uses double precision.
+#
+# ## The lazy regime
+#
+# At large $\alpha$ the kernel does not move. The margins are then linear in the forces $\int c_\mu\, \mathrm dt$, nothing
+# but the order of events limits a step, and the same program follows any Gram matrix to the end. It is *not* the
+# hard-margin classifier that comes out: a point that was pushed beyond its margin keeps the force it gave on the way. How
+# far apart are they?
+
+# %%
+lazy_x, lazy_y = tasks.stripe(5).sample(p, 3)
+lazy_net = networks.OneHidden(d=5, width=width)
+tangent = functools.partial(lazy_net.ntk, lazy_net.init(0))
+*_, lazy_end = frozen.kernel_flow(tangent(lazy_x, lazy_x), lazy_y)
+svc = classifiers.hard_margin_svc(tangent, lazy_x, lazy_y, bias=False)
+x_new, y_new = tasks.stripe(5).sample(4000, 4)
+cross = tangent(x_new, lazy_x)
+error_flow = float((y_new * (cross @ lazy_end.params["coefficients"]) <= 0).double().mean())
+error_svc = float((y_new * svc.decision(x_new) <= 0).double().mean())
+force = (lazy_y * lazy_end.params["coefficients"]).numpy()
+exerted, supporting = int((force > 1e-9 * force.max()).sum()), len(svc.support)
+
+# %% tags=["nbval-check-output"]
+# tolerance: 10%
+print(f"the flow ends {lazy_end.status.value} after {lazy_end.step} steps; every margin is at least 1")
+print(f"{exerted} of {p} points have pushed; the hard-margin classifier needs {supporting}")
+print(f"test error {error_flow:.3f}, of the hard-margin classifier {error_svc:.3f}")
+
+# %% [markdown]
 # ## Does the tolerance matter?
 #
 # In the last, over-fitting period of a training small differences grow: which of two points is fitted first decides what
@@ -228,7 +407,8 @@ glue("solver_replicas", float(n_replicas), display=False)
 #
 # - Training with a hinge loss is a sliding motion. Solved as one, it takes a few hundred steps to zero loss.
 # - The step agrees with a brute-force integration, with an error that falls with the tolerance. Where no kink is
-#   crossed it is of second order; the kinks of the ReLU cost the rest.
+#   crossed it is of second order; events inside a step cost the rest.
+# - Late in training a few dozen points of hundreds take part; the others are provably idle.
 # - What is conserved is conserved up to the error of the steps.
 #
 # ## Try it
