@@ -1,9 +1,9 @@
 """Is float32 enough? The same nets trained in single and in double precision, paired.
 
-Both start from the same weights (rounded) and data. The quadratic program is solved in float64 either way. Shown: how the
-runs end, their time, and the test error, single against double, in per cent of its mean with the standard error over
-seeds. The feature regime grows its weights from nothing and forgives rounding; in the lazy regime margins are small
-differences of large outputs, and float32 cannot resolve them.
+Both start from the same weights (rounded) and data. The quadratic program is solved in float64 either way. Shown: how
+the runs end, their time, and the test error, single against double, in per cent of its mean with the standard error
+over seeds. The feature regime grows its weights from nothing and forgives rounding; in the lazy regime margins are
+small differences of large outputs, and float32 cannot resolve them.
 """
 
 import numpy as np
