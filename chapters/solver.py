@@ -244,7 +244,7 @@ Markdown(benchmarks.markdown(line, columns))
 # its end, and its test error is that of the net it had by then.
 #
 # Where does the time of the implicit step go? The next table splits it: the quadratic program, the Gram matrices it is
-# made of, the products with the Jacobian, and the looks at points that take no part.
+# made of, the products with the Jacobian, and the looks at points that take no part; bookkeeping takes the rest.
 
 # %% tags=["hide-input"]
 cost = benchmarks.load("cost")
@@ -254,7 +254,7 @@ line = line[
 ]
 line = line.sort_values(["d", "p", "width"])
 columns = {"d": ("$d$", ".0f"), "p": ("$p$", ".0f"), "width": ("$h$", ".0f"), "wall_s": ("seconds", ".2f")}
-columns |= {"steps": ("steps", ".0f"), "working_set": ("largest program", ".0f"), "qp": ("program", ".0%")}
+columns |= {"steps": ("steps", ".0f"), "working_set": ("largest QP", ".0f"), "qp": ("QP", ".0%")}
 columns |= {
     "gram": ("Gram", ".0%"),
     "products": ("products", ".0%"),
