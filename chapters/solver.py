@@ -255,12 +255,7 @@ line = line[
 line = line.sort_values(["d", "p", "width"])
 columns = {"d": ("$d$", ".0f"), "p": ("$p$", ".0f"), "width": ("$h$", ".0f"), "wall_s": ("seconds", ".2f")}
 columns |= {"steps": ("steps", ".0f"), "working_set": ("largest QP", ".0f"), "qp": ("QP", ".0%")}
-columns |= {
-    "gram": ("Gram", ".0%"),
-    "products": ("products", ".0%"),
-    "looks": ("looks", ".0%"),
-    "rest": ("rest", ".0%"),
-}
+columns |= {"gram": ("Gram", ".0%"), "products": ("products", ".0%"), "looks": ("looks", ".0%")}
 glue("solver_cost_origin", cost.origin, display=False)
 Markdown(benchmarks.markdown(line, columns))
 
