@@ -208,10 +208,15 @@ def test_contradictory_points_are_named():
 
 
 def test_the_order_of_the_points_does_not_matter():
-    x, y = data()
-    back = torch.arange(len(y) - 1, -1, -1)
-    end = list(flow.hinge_flow(NET, NET.init(0), x[back], y[back], alpha=1.0, margin_tol=1e-2, state_tol=1e-2))[-1]
-    torch.testing.assert_close(end.margins[back], run(1.0, margin_tol=1e-2, state_tol=1e-2)[-1].margins)
+    """To rounding where no kink is crossed; else to the tolerance: a neuron at rest on a kink is on or off by rounding."""
+    params, x, y = smooth_problem()
+    settings = {"alpha": 1.0, "margin_tol": 1e-2, "state_tol": 1e-2}
+    for start, points, labels, atol in ((params, x, y, 1e-7), (NET.init(0), *data(), 0.03)):
+        back = torch.arange(len(labels) - 1, -1, -1)
+        *_, there = flow.hinge_flow(NET, start, points, labels, **settings)
+        *_, again = flow.hinge_flow(NET, start, points[back], labels[back], **settings)
+        found, expected = again.margins[back].clamp(max=1.5), there.margins.clamp(max=1.5)
+        torch.testing.assert_close(found, expected, rtol=0, atol=atol)
 
 
 def test_a_run_ends_with_the_reason():
