@@ -208,7 +208,7 @@ def test_contradictory_points_are_named():
 
 
 def test_the_order_of_the_points_does_not_matter():
-    """To rounding where no kink is crossed; else to the tolerance: a neuron at rest on a kink is on or off by rounding."""
+    """To rounding where no kink is crossed; else to the tolerance, for on a kink a neuron is on or off by rounding."""
     params, x, y = smooth_problem()
     settings = {"alpha": 1.0, "margin_tol": 1e-2, "state_tol": 1e-2}
     for start, points, labels, atol in ((params, x, y, 1e-7), (NET.init(0), *data(), 0.03)):
