@@ -207,7 +207,7 @@ class OneHiddenLinearisation(OneHiddenJacobian):
         """The Jacobian averaged over the straight line to `end` so that f(end) − f(W) = J̄ (end − W) without error.
 
         Slopes are M̄ = (σ(z') − σ(z)) / (z' − z), the share of the way on which the neuron is active; activations and β
-        are the means of both ends. A kink that is crossed on the way costs no accuracy.
+        are the means of both ends. That holds whatever kinks are crossed.
         """
         z_end = self._x @ _augmented(end).T
         top, bottom = torch.maximum(self._z, z_end), torch.minimum(self._z, z_end)

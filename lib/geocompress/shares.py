@@ -16,10 +16,8 @@ import torch
 # Memory of one training for each pair of a point and a neuron: eight arrays of eight bytes.
 BYTES = 64
 SHARE = 0.5  # of the memory there is
-# Pairs from which processors that are left over go to a training as threads. Measured on 2 cores of a machine that was
-# not idle (d = 5, to zero loss): two threads took 0.9, 1.3 and 3 times as long as one at 6·10⁴, 3·10⁵ and 2·10⁶ pairs,
-# and four to eight runs by two threads 0.9, 1.6 and 5 times as long as by two processes. `bench/parallel.py` measures
-# it again.
+# Pairs from which processors that are left over go to a training as threads: the first size beyond what was measured.
+# Up to there threads never paid clearly (`bench/parallel.py`), so this branch is a guess.
 THREADS_FROM = 2**21
 LARGEST = 256  # runs in a batch; more gain nothing and are all lost together
 
