@@ -1,0 +1,247 @@
+"""Learning curves side by side: rows of any method become a table of exponents and a pair of drawings.
+
+A curve is what one method does on one task in one dimension. Exponents of all curves are fitted by one rule, chosen
+before any was looked at: the `OCTAVES` largest octaves of p at which at least `REPLICAS` replicas were run, through the
+replicas that are there at every p. The same rule serves the front page, the chapters and their figures.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from geocompress import exponents, figures
+from geocompress.checks import Real, Whole, integer, real
+from geocompress.fits import PowerLawFit, fit_power_law, local_slopes
+
+OCTAVES = 3
+REPLICAS = 3
+FINISHED = ("FITTED", "SEPARATED")
+COLUMNS = ("task", "d", "method", "p_low", "p_high", "seeds", "beta", "beta_low", "beta_high", "last", "predicted")
+
+
+class Style(NamedTuple):
+    """How the curve of a method looks, and its name in words."""
+
+    label: str
+    colour: str
+    marker: str
+    filled: bool = True
+
+
+STYLES: Mapping[str, Style] = {
+    "network": Style("net, feature regime", figures.COLOURS["blue"], "o"),
+    "network_lazy": Style("net, lazy regime", figures.COLOURS["sky"], "o", False),
+    "svc_laplace": Style("Laplace kernel", figures.COLOURS["vermilion"], "s"),
+    "svc_laplace_compressed": Style("Laplace, compressed by $\\sqrt{p}$", figures.COLOURS["orange"], "s", False),
+    "svc_laplace_measured": Style("Laplace, compressed by measured $\\lambda$", figures.COLOURS["green"], "D", False),
+    "ntk_infinite": Style("infinite-width NTK", figures.COLOURS["purple"], "^"),
+    "ntk_infinite_compressed": Style("NTK, compressed by $\\sqrt{p}$", figures.COLOURS["black"], "^", False),
+    "ntk_init": Style("NTK at the start", figures.COLOURS["vermilion"], "v"),
+    "ntk_star": Style("NTK at $t^*$", figures.COLOURS["orange"], "<", False),
+    "ntk_final": Style("NTK at the end", figures.COLOURS["green"], "^"),
+}
+KEPT = ("task", "d", "d_parallel", "p", "curve", "seed", "test_error")
+
+
+def curves(rows: pd.DataFrame) -> dict[tuple[str, int, str], pd.DataFrame]:
+    """Finished rows by (task, d, name of the curve), p ascending; repeated replicas count once, the last one.
+
+    The name is the method, save for a network in the lazy regime (`network_lazy`) and for a kernel compressed by a
+    given λ instead of √p (`…_measured`).
+    """
+    if not len(rows):
+        return {}
+    rows = rows[rows.status.isin(FINISHED)]
+    rows = rows.assign(curve=_names(rows))[list(KEPT)].drop_duplicates(["task", "d", "curve", "p", "seed"], keep="last")
+    return {
+        (str(task), int(d), str(name)): group.sort_values(["p", "seed"])
+        for (task, d, name), group in rows.groupby(["task", "d", "curve"])
+    }
+
+
+def predicted_beta(d: Whole, d_parallel: Whole, name: str) -> float:
+    """Exponent that theory gives to a curve: `beta_feature` where directions are compressed, else `beta_lazy`.
+
+    Raises:
+        ValueError: for the NTK frozen on the way, of which the theory says nothing; as `exponents.beta_feature`.
+    """
+    if name in ("ntk_star", "ntk_final"):
+        raise ValueError(f"{name}: expected a curve with a prediction, got one that theory says nothing about")
+    compressed = name == "network" or name.endswith(("_compressed", "_measured"))
+    return exponents.beta_feature(d, d_parallel) if compressed else exponents.beta_lazy(d)
+
+
+def window(curve: pd.DataFrame, octaves: Real = OCTAVES, replicas: Whole = REPLICAS) -> pd.DataFrame:
+    """The part of a curve that its exponent is fitted to: the rule of this module.
+
+    Raises:
+        ValueError: when fewer than two p have so many replicas in common.
+    """
+    octaves, replicas = real(octaves, "octaves", 0), integer(replicas, "replicas")
+    runs = curve.groupby("p").seed.nunique()
+    enough = runs.index[runs >= replicas]
+    if not len(enough):
+        raise ValueError(f"expected a p with at least {replicas} replicas, got at most {runs.max()}; run more seeds")
+    top = enough.max()
+    chosen = curve[curve.p.isin(enough) & (curve.p >= top / 2**octaves * (1 - 1e-9))]
+    chosen = _complete(chosen)
+    if chosen.p.nunique() < 2 or chosen.seed.nunique() < replicas:
+        raise ValueError(
+            f"expected {replicas} replicas at two p at least below p = {top:g}, got fewer; run more of them"
+        )
+    return chosen
+
+
+def fit(curve: pd.DataFrame) -> PowerLawFit:
+    """The power law of a curve over its `window`, with a 95 % interval over whole replicas."""
+    part = window(curve)
+    return fit_power_law(part.p, part.test_error, replica=part.seed)
+
+
+def slopes(curve: pd.DataFrame) -> pd.DataFrame:
+    """`exponents.local_slopes`, octave by octave, each through the replicas that are there at both of its ends."""
+    grid = np.sort(curve.p.unique())
+    pairs = [curve[curve.p.isin(pair)] for pair in itertools.pairwise(grid) if pair[1] >= 2 * pair[0]]
+    found = [local_slopes(pair.p, pair.test_error, replica=pair.seed) for pair in map(_complete, pairs) if len(pair)]
+    if not found:
+        raise ValueError(f"expected two p an octave apart with a replica in common, got p = {grid.tolist()}")
+    return pd.concat(found, ignore_index=True)
+
+
+def exponent_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """One line for each curve of the rows: fitted β with its interval, slope of the last octave, prediction, verdict.
+
+    Columns: task, d, method (name of the curve), p_low and p_high of the window, seeds (replicas in it), beta,
+    beta_low, beta_high (95 %), last (local slope of the last octave), predicted (nan where theory says nothing),
+    verdict: "agrees" when the interval holds the prediction, else "above" or "below" and by how much β misses it.
+    Curves too short for a fit are left out.
+    """
+    lines = []
+    for (task, d, name), curve in curves(rows).items():
+        try:
+            part, law = window(curve), fit(curve)
+        except ValueError:  # too few p or replicas for an exponent: no line
+            continue
+        span, seeds = (int(part.p.min()), int(part.p.max())), part.seed.nunique()
+        last = float(slopes(part).beta.iloc[-1])
+        try:
+            expected = predicted_beta(d, int(curve.d_parallel.iloc[0]), name)
+        except ValueError:
+            expected = np.nan
+        lines.append((task, d, name, *span, seeds, law.beta, law.beta_low, law.beta_high, last, expected))
+    table = pd.DataFrame(lines, columns=list(COLUMNS))
+    intervals = zip(table.beta, table.beta_low, table.beta_high, table.predicted, strict=True)
+    return table.assign(verdict=[_verdict(*line) for line in intervals])
+
+
+def in_words(table: pd.DataFrame) -> pd.DataFrame:
+    """An `exponent_table` for readers: names in words, intervals in brackets, rounded to two digits, all as text."""
+    return pd.DataFrame(
+        {
+            "task": table.task,
+            "$d$": table.d.astype(str),
+            "method": [STYLES[name].label if name in STYLES else name for name in table.method],
+            "$p$": [
+                f"{low:,} – {high:,}".replace(",", " ") for low, high in zip(table.p_low, table.p_high, strict=True)
+            ],
+            "seeds": table.seeds.astype(str),
+            "$\\beta$ (95 %)": [
+                f"{line.beta:.2f} ({line.beta_low:.2f} – {line.beta_high:.2f})" for line in table.itertuples()
+            ],
+            "last octave": [f"{value:.2f}" for value in table["last"]],
+            "predicted": ["–" if np.isnan(value) else f"{value:.3f}" for value in table.predicted],
+            "verdict": table.verdict,
+        }
+    )
+
+
+def learning_curves(
+    axes: Sequence[Axes] | np.ndarray, rows: pd.DataFrame, methods: Sequence[str], *, shift: Real = 1.0
+) -> None:
+    """Learning curves of one task and dimension on the first axes, their local slopes octave by octave on the second.
+
+    Dots are means over replicas with 95 % intervals, full lines the fits over their `window`, drawn there only; dashed
+    lines on the second axes are the predictions, in the colour of the curve they belong to.
+
+    Raises:
+        ValueError: when the rows hold more than one task or dimension, or none of the methods.
+    """
+    found = curves(rows)
+    kinds = {(task, d) for task, d, _ in found}
+    present = {name: curve for (_, _, name), curve in found.items() if name in methods}
+    if len(kinds) != 1 or not present:
+        raise ValueError(f"expected rows of one task and d with a method of {list(methods)}, got {sorted(found)}")
+    for name in (name for name in methods if name in present):
+        curve, look = present[name], STYLES[name]
+        whole = _means(curve)
+        style = {"color": look.colour, "mfc": look.colour if look.filled else "none", "capsize": 3, "fmt": look.marker}
+        bars = np.stack([whole.mean_error - whole.mean_low, whole.mean_high - whole.mean_error])
+        axes[0].errorbar(shift * whole.p, whole.mean_error, np.maximum(bars, 0), label=look.label, **style)
+        _draw_fit(axes[0], curve, look)
+        _draw_slopes(axes[1], curve, style)
+        _draw_prediction(axes[1], curve, name, look)
+    axes[0].set(xscale="log", yscale="log", ylabel="test error $\\varepsilon$")
+    axes[1].set(xscale="log", ylabel="local exponent $\\beta$")
+    for ax in axes:
+        ax.set_xlabel("number of training points $p$")
+
+
+def _names(rows: pd.DataFrame) -> list[str]:
+    amplification = rows["amplification"] if "amplification" in rows else pd.Series(np.nan, index=rows.index)
+    return [_name(*row) for row in zip(rows.method, rows.regime, amplification, strict=True)]
+
+
+def _name(method: str, regime: str, amplification: float | None) -> str:
+    if method == "network" and regime == "lazy":
+        return "network_lazy"
+    if method.endswith("_compressed") and not pd.isna(amplification):
+        return method.removesuffix("_compressed") + "_measured"
+    return method
+
+
+def _complete(curve: pd.DataFrame) -> pd.DataFrame:
+    """The runs of the replicas that are there at every p."""
+    runs = curve.groupby("seed").p.nunique()
+    return curve[curve.seed.isin(runs.index[runs == curve.p.nunique()])]
+
+
+def _means(curve: pd.DataFrame) -> PowerLawFit:
+    """Mean errors and their intervals at every p, each through all of its replicas."""
+    return fit_power_law(curve.p, curve.test_error)
+
+
+def _draw_fit(ax: Axes, curve: pd.DataFrame, look: Style) -> None:
+    try:
+        law = fit(curve)
+    except ValueError:  # too short: dots only
+        return
+    ax.plot(law.p, law.predict(law.p), color=look.colour, linewidth=1)
+
+
+def _draw_slopes(ax: Axes, curve: pd.DataFrame, style: dict) -> None:
+    found = slopes(curve)
+    middle = np.sqrt(found.p_low * found.p_high)
+    bars = np.stack([found.beta - found.beta_low, found.beta_high - found.beta])
+    ax.errorbar(middle, found.beta, np.maximum(bars, 0), linewidth=1, **style | {"fmt": style["fmt"] + "-"})
+
+
+def _draw_prediction(ax: Axes, curve: pd.DataFrame, name: str, look: Style) -> None:
+    try:
+        expected = predicted_beta(int(curve.d.iloc[0]), int(curve.d_parallel.iloc[0]), name)
+    except ValueError:
+        return
+    ax.axhline(expected, color=look.colour, linestyle="--", linewidth=1.2)
+
+
+def _verdict(beta: float, low: float, high: float, expected: float) -> str:
+    if np.isnan(expected) or np.isnan(low):
+        return "–"
+    if low <= expected <= high:
+        return "agrees"
+    return f"{'above' if beta > expected else 'below'} by {abs(beta - expected):.2f}"
