@@ -44,7 +44,7 @@ from IPython.display import Markdown
 from myst_nb import glue
 
 from geocompress import benchmarks, classifiers, compression, experiments, explicit, exponents, figures, flow, frozen
-from geocompress import networks, screening, sweep, tasks
+from geocompress import networks, screening, sweep, tables, tasks
 
 figures.use_style()
 
@@ -237,7 +237,7 @@ columns = {"solver": ("solver", ""), "seconds": ("seconds", ".3g"), "t": ("reach
 columns |= {"unfitted": ("unfitted points", ".0f"), "error": ("test error", ".3f"), "slower": ("times slower", "")}
 glue("solver_race_origin", race.origin, display=False)
 glue("solver_near", float(race.about["near"]), display=False)
-Markdown(benchmarks.markdown(line, columns))
+Markdown(tables.markdown(line, columns))
 
 # %% [markdown]
 # One net, $p = 256$, $d = 5$; measured {glue:text}`solver_race_origin`. A ">" is a bound: that solver was stopped before
@@ -257,7 +257,7 @@ columns = {"d": ("$d$", ".0f"), "p": ("$p$", ".0f"), "width": ("$h$", ".0f"), "w
 columns |= {"steps": ("steps", ".0f"), "working_set": ("largest QP", ".0f"), "qp": ("QP", ".0%")}
 columns |= {"gram": ("Gram", ".0%"), "products": ("products", ".0%"), "looks": ("looks", ".0%")}
 glue("solver_cost_origin", cost.origin, display=False)
-Markdown(benchmarks.markdown(line, columns))
+Markdown(tables.markdown(line, columns))
 
 # %% [markdown]
 # Medians over seeds; measured {glue:text}`solver_cost_origin`. Fitted growth, with 95 % intervals over seeds:
@@ -266,7 +266,7 @@ Markdown(benchmarks.markdown(line, columns))
 line = cost.rows[(cost.rows.table == "growth") & (cost.rows.quantity == "wall_s")]
 columns = {"with": ("seconds grow with", ""), "from": ("from", ".0f"), "to": ("to", ".0f")}
 columns |= {"exponent": ("exponent", ".2f"), "low": ("low", ".2f"), "high": ("high", ".2f")}
-Markdown(benchmarks.markdown(line, columns))
+Markdown(tables.markdown(line, columns))
 
 # %% [markdown]
 # How near is that to what the machine can do? A product of the step touches each pair of a point and a neuron once and
@@ -281,7 +281,7 @@ products = products[products["product"] != "secant"]  # which only packs the wei
 columns = {"what": ("", ""), "points": ("points", ".0f"), "width": ("$h$", ".0f"), "ns_per_entry": ("ns a pair", ".2f")}
 columns |= {"gemm_share": ("share of the GEMM rate", ".0%")}
 glue("solver_hardware_origin", hardware.origin, display=False)
-Markdown(benchmarks.markdown(pd.concat([grams, products]), columns))
+Markdown(tables.markdown(pd.concat([grams, products]), columns))
 
 # %% [markdown]
 # Measured {glue:text}`solver_hardware_origin`, in double precision. The Gram can exceed the rate of a general product, since half
@@ -303,7 +303,7 @@ glue("solver_box_failed", ", ".join(f"{name} {failed[name]:.0f}" for name in fai
 glue("solver_box_origin", box.origin, display=False)
 glue("solver_box_tol", box.about["kkt_tol"], display=False)
 glue("solver_box_programs", float(box.rows[box.rows.solver == "boxqp"].programs.sum()), display=False)
-Markdown(benchmarks.markdown(sizes, columns))
+Markdown(tables.markdown(sizes, columns))
 
 # %% [markdown]
 # Time of each solver over that of ours, medians of pairs; measured {glue:text}`solver_box_origin`. Answers whose residual is above
@@ -325,7 +325,7 @@ columns = {
 }
 columns |= {"seconds": ("seconds", ".1f"), "speed_up": ("speed-up", ".2f")}
 glue("solver_parallel_origin", parallel.origin, display=False)
-Markdown(benchmarks.markdown(line, columns))
+Markdown(tables.markdown(line, columns))
 
 # %% tags=["hide-input"]
 precision = benchmarks.load("precision")
@@ -340,7 +340,7 @@ columns |= {
     "error_shift_percent": ("test error, shift (%)", "+.1f"),
 }
 columns |= {"standard_error_percent": ("± (%)", ".1f")}
-Markdown(benchmarks.markdown(precision.rows, columns))
+Markdown(tables.markdown(precision.rows, columns))
 
 # %% [markdown]
 # Measured {glue:text}`solver_parallel_origin`. Processes with one thread each win at every size in the table, so that is what

@@ -2,7 +2,6 @@
 
 import json
 
-import pandas as pd
 import pytest
 
 from geocompress import benchmarks
@@ -30,14 +29,6 @@ def test_a_file_that_is_no_benchmark_is_named(tmp_path, text):
     (tmp_path / "race-short.json").write_text(text)
     with pytest.raises(ValueError, match=r"race-short\.json: expected"):
         benchmarks.load("race", directory=tmp_path)
-
-
-def test_a_table_becomes_markdown():
-    rows = pd.DataFrame({"solver": ["a", "b"], "seconds": [1.04, float("nan")], "other": [0, 0]})
-    text = benchmarks.markdown(rows, {"solver": ("", ""), "seconds": ("time (s)", ".1f")})
-    assert text == "|  | time (s) |\n| --- | --- |\n| a | 1.0 |\n| b |  |"
-    with pytest.raises(KeyError):
-        benchmarks.markdown(rows, {"p": ("p", "d")})
 
 
 def test_what_is_committed_can_be_read():

@@ -108,15 +108,6 @@ def test_too_few_runs_are_said_and_left_out_of_the_table():
         curves.slopes(law(0.5, p=[64, 96]))
 
 
-def test_table_in_words():
-    words = curves.in_words(curves.exponent_table(law(9 / 13, p=[2048, 4096, 8192, 16384])))
-    line = words.iloc[0]
-    assert line["method"] == curves.STYLES["network"].label
-    assert line["$p$"] == "2 048 – 16 384"
-    assert line["$\\beta$ (95 %)"] == "0.69 (0.69 – 0.69)"
-    assert line["predicted"] == "0.692"
-
-
 def test_drawing_holds_every_method_that_is_there():
     fig, axes = plt.subplots(1, 2)
     rows = pd.concat([law(0.7), law(0.4, method="svc_laplace", regime="kernel")])

@@ -238,3 +238,19 @@ def test_replicas_that_share_their_luck_are_resampled_together():
     assert again.beta_low == pytest.approx(exponents.fit_power_law(p, steep, replica=replica).beta_low)
     with pytest.raises(ValueError, match="the same replicas at every p"):
         exponents.fit_power_law(p[1:], steep[1:], replica=replica[1:])
+
+
+@pytest.mark.parametrize("d", [2, 3, 5, 10])
+@pytest.mark.parametrize("xi", [0.5, 1, 1.5])
+def test_layer_satisfies_the_three_conditions_of_the_argument(d, xi):
+    """Spacing, variation across the layer Q Δ² ~ 1 and fluctuation along it, Q / (p Δ) r_c^ξ ~ 1, as powers of p."""
+    layer = exponents.layer_exponents(d, xi)
+    total = layer.charge + 1 + layer.width  # Q: charge of one times their number p Δ
+    assert layer.spacing == pytest.approx(-(1 + layer.width) / (d - 1))
+    assert total + 2 * layer.width == pytest.approx(0)
+    assert layer.charge + xi * layer.spacing == pytest.approx(0)
+
+
+def test_layer_needs_a_surface():
+    with pytest.raises(ValueError, match="d: expected"):
+        exponents.layer_exponents(1)

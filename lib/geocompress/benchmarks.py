@@ -59,20 +59,3 @@ def _read(path: Path) -> Benchmark:
     if not isinstance(content, Mapping) or any(part not in content for part in parts):
         raise ValueError(f"{path.name}: expected an object with {', '.join(parts)}; run the benchmark again")
     return Benchmark(pd.DataFrame(content["rows"]), content["about"], content["environment"])
-
-
-def markdown(rows: pd.DataFrame, columns: Mapping[str, tuple[str, str]]) -> str:
-    """A table in Markdown, for `IPython.display.Markdown`: chosen columns in order, with their titles and formats.
-
-    Args:
-        rows: one line each.
-        columns: name of a column → its title and the format of its numbers ("" for text); nothing is shown for nan.
-
-    Raises:
-        KeyError: a column that the rows have not.
-    """
-    cells = [
-        [title, "---", *("" if pd.isna(value) else format(value, form) for value in rows[name])]
-        for name, (title, form) in columns.items()
-    ]
-    return "\n".join("| " + " | ".join(line) + " |" for line in zip(*cells, strict=True))

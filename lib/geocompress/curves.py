@@ -140,27 +140,6 @@ def exponent_table(rows: pd.DataFrame) -> pd.DataFrame:
     return table.assign(verdict=[_verdict(*line) for line in intervals])
 
 
-def in_words(table: pd.DataFrame) -> pd.DataFrame:
-    """An `exponent_table` for readers: names in words, intervals in brackets, rounded to two digits, all as text."""
-    return pd.DataFrame(
-        {
-            "task": table.task,
-            "$d$": table.d.astype(str),
-            "method": [STYLES[name].label if name in STYLES else name for name in table.method],
-            "$p$": [
-                f"{low:,} – {high:,}".replace(",", " ") for low, high in zip(table.p_low, table.p_high, strict=True)
-            ],
-            "seeds": table.seeds.astype(str),
-            "$\\beta$ (95 %)": [
-                f"{line.beta:.2f} ({line.beta_low:.2f} – {line.beta_high:.2f})" for line in table.itertuples()
-            ],
-            "last octave": [f"{value:.2f}" for value in table["last"]],
-            "predicted": ["–" if np.isnan(value) else f"{value:.3f}" for value in table.predicted],
-            "verdict": table.verdict,
-        }
-    )
-
-
 def learning_curves(
     axes: Sequence[Axes] | np.ndarray, rows: pd.DataFrame, methods: Sequence[str], *, shift: Real = 1.0
 ) -> None:

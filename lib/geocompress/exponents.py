@@ -5,6 +5,7 @@ Predictions: kernels, arXiv:2006.09754; compression and the feature regime, arXi
 
 import math
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -12,6 +13,7 @@ from geocompress.checks import Real, Whole, integer, real
 from geocompress.fits import PowerLawFit, fit_amplification, fit_power_law, local_slopes
 
 __all__ = [
+    "LayerExponents",
     "PowerLawFit",
     "amplification_prefactor",
     "beta_feature",
@@ -19,6 +21,7 @@ __all__ = [
     "compression_gain",
     "fit_amplification",
     "fit_power_law",
+    "layer_exponents",
     "local_slopes",
     "table",
 ]
@@ -61,6 +64,28 @@ def compression_gain(d: Whole, xi: Real = 1) -> float:
     """
     d, xi = integer(d, "d"), real(xi, "xi", 0, 2)
     return 2 * (d - 1) / (3 * d - 3 + xi)
+
+
+class LayerExponents(NamedTuple):
+    """Powers of p in a kernel's layer of support vectors: Δ ~ p^width, r_c ~ p^spacing, charge of one ~ p^charge."""
+
+    width: float
+    spacing: float
+    charge: float
+
+
+def layer_exponents(d: Whole, xi: Real = 1) -> LayerExponents:
+    """How the layer of support vectors scales: Δ ~ p^{−β}, r_c ~ (p Δ)^{−1/(d−1)}, charge ~ r_c^{−ξ} in its units.
+
+    β is `beta_lazy`. The charge of one point changes the field at its neighbour, a distance r_c away, by of order one
+    margin: that fixes it (arXiv:2006.09754, arXiv:2007.11471).
+
+    Raises:
+        TypeError, ValueError: if d is not an integer ≥ 2 (the layer of d = 1 is no surface) or ξ is outside (0, 2).
+    """
+    d, beta = integer(d, "d", minimum=2), beta_lazy(d, xi)
+    spacing = -(1 - beta) / (d - 1)
+    return LayerExponents(-beta, spacing, -xi * spacing)
 
 
 def amplification_prefactor(x_min: Real, x_max: Real) -> float:
