@@ -111,16 +111,32 @@ def test_too_few_runs_are_said_and_left_out_of_the_table():
 def test_drawing_holds_every_method_that_is_there():
     fig, axes = plt.subplots(1, 2)
     rows = pd.concat([law(0.7), law(0.4, method="svc_laplace", regime="kernel")])
-    curves.learning_curves(axes, rows, ["network", "svc_laplace", "ntk_infinite"])
+    for ax, draw in zip(axes, (curves.draw_errors, curves.draw_slopes), strict=True):
+        draw(ax, rows, ["network", "svc_laplace", "ntk_infinite"])
     _, labels = axes[0].get_legend_handles_labels()
     assert labels == [curves.STYLES[name].label for name in ("network", "svc_laplace")]
     dashed = sorted(line.get_ydata()[0] for line in axes[1].lines if line.get_linestyle() == "--")
     np.testing.assert_allclose(dashed, [5 / 13, 9 / 13])
     with pytest.raises(ValueError, match="one task and d"):
-        curves.learning_curves(axes, pd.concat([rows, law(0.7, d=3)]), ["network"])
+        curves.draw_errors(axes[0], pd.concat([rows, law(0.7, d=3)]), ["network"])
     with pytest.raises(ValueError, match="one task and d"):
-        curves.learning_curves(axes, rows, ["ntk_init"])
+        curves.draw_slopes(axes[1], rows, ["ntk_init"])
     plt.close(fig)
+
+
+def test_ratio_is_that_of_the_same_samples():
+    below = law(0.5, method="svc_laplace", seeds=4)
+    above = law(0.5).assign(test_error=lambda rows: rows.test_error * np.where(rows.seed % 2, 4.0, 1.0))
+    found = curves.paired_ratio(above, below)
+    np.testing.assert_allclose(found.ratio, 2)
+    spread = np.std(np.log([1, 4, 1, 4]), ddof=1) / 2
+    np.testing.assert_allclose(np.log(found.high / found.ratio), 2 * spread)
+    np.testing.assert_allclose(np.log(found.ratio / found.low), 2 * spread)
+    assert list(found.pairs) == [4] * 5
+    with pytest.raises(ValueError, match="same task"):
+        curves.paired_ratio(above, below.assign(d=3))
+    with pytest.raises(ValueError, match="without any"):
+        curves.paired_ratio(above, below.assign(test_error=0.0))
 
 
 def test_every_style_can_be_told_from_every_other():

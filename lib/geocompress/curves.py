@@ -7,9 +7,10 @@ replicas that are there at every p. The same rule serves the front page, the cha
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -58,7 +59,7 @@ def curves(rows: pd.DataFrame) -> dict[tuple[str, int, str], pd.DataFrame]:
     if not len(rows):
         return {}
     rows = rows[rows.status.isin(FINISHED)]
-    rows = rows.assign(curve=_names(rows))[list(KEPT)].drop_duplicates(["task", "d", "curve", "p", "seed"], keep="last")
+    rows = rows.assign(curve=names(rows))[list(KEPT)].drop_duplicates(["task", "d", "curve", "p", "seed"], keep="last")
     return {
         (str(task), int(d), str(name)): group.sort_values(["p", "seed"])
         for (task, d, name), group in rows.groupby(["task", "d", "curve"])
@@ -140,40 +141,83 @@ def exponent_table(rows: pd.DataFrame) -> pd.DataFrame:
     return table.assign(verdict=[_verdict(*line) for line in intervals])
 
 
-def learning_curves(
-    axes: Sequence[Axes] | np.ndarray, rows: pd.DataFrame, methods: Sequence[str], *, shift: Real = 1.0
-) -> None:
-    """Learning curves of one task and dimension on the first axes, their local slopes octave by octave on the second.
+def paired_ratio(above: pd.DataFrame, below: pd.DataFrame) -> pd.DataFrame:
+    """Ratio of the test errors of two methods on the same samples, one line for each p that both have.
 
-    Dots are means over replicas with 95 % intervals, full lines the fits over their `window`, drawn there only; dashed
-    lines on the second axes are the predictions, in the colour of the curve they belong to.
+    Runs are paired by p and seed. Columns: p, pairs, ratio (geometric mean), low and high (twice the standard error of
+    the mean log ratio; nan for a single pair).
+
+    Raises:
+        ValueError: when the two share no sample, or a run made no error at all.
+    """
+    both = above.merge(below, on=["task", "d", "p", "seed"], suffixes=("_above", "_below"))
+    if not len(both):
+        raise ValueError("paired_ratio: expected runs of the same task, d, p and seed in both, got none")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(both.test_error_above / both.test_error_below)
+    if not np.isfinite(logs).all():
+        raise ValueError("paired_ratio: expected errors above 0, got a run without any; test on more points")
+    found = logs.groupby(both.p).agg(["mean", "sem", "size"]).reset_index()
+    ends = {"low": found["mean"] - 2 * found["sem"], "high": found["mean"] + 2 * found["sem"]}
+    values = {name: np.exp(value) for name, value in ({"ratio": found["mean"]} | ends).items()}
+    return pd.DataFrame({"p": found.p, "pairs": found["size"], **values})
+
+
+def names(rows: pd.DataFrame) -> list[str]:
+    """Name of the curve that each row belongs to; see `curves`."""
+    amplification = rows["amplification"] if "amplification" in rows else pd.Series(np.nan, index=rows.index)
+    return [_name(*row) for row in zip(rows.method, rows.regime, amplification, strict=True)]
+
+
+def draw_errors(ax: Axes, rows: pd.DataFrame, methods: Sequence[str]) -> None:
+    """Learning curves of one task and dimension: means over replicas with 95 % intervals, and the fits as full lines.
+
+    A fit is drawn over its `window`. Methods that the rows have not are left out.
 
     Raises:
         ValueError: when the rows hold more than one task or dimension, or none of the methods.
     """
+    for name, curve in _chosen(rows, methods).items():
+        look, whole = STYLES[name], fit_power_law(curve.p, curve.test_error)
+        bars = np.stack([whole.mean_error - whole.mean_low, whole.mean_high - whole.mean_error])
+        ax.errorbar(whole.p, whole.mean_error, np.maximum(bars, 0), label=look.label, **_marks(look))
+        with contextlib.suppress(ValueError):  # too short for a fit: dots only
+            law = fit(curve)
+            ax.plot(law.p, law.predict(law.p), color=look.colour, linewidth=1)
+    ax.set(xscale="log", yscale="log", xlabel="number of training points $p$", ylabel="test error $\\varepsilon$")
+
+
+def draw_slopes(ax: Axes, rows: pd.DataFrame, methods: Sequence[str]) -> None:
+    """Their local exponents, octave by octave with 95 % intervals; the predictions are dashed, in the same colours.
+
+    Raises:
+        ValueError: as `draw_errors`.
+    """
+    for name, curve in _chosen(rows, methods).items():
+        look, found = STYLES[name], slopes(curve)
+        middle = np.sqrt(found.p_low * found.p_high)
+        bars = np.stack([found.beta - found.beta_low, found.beta_high - found.beta])
+        ax.errorbar(middle, found.beta, np.maximum(bars, 0), linewidth=1, **_marks(look, line="-"))
+        with contextlib.suppress(ValueError):  # theory says nothing about some
+            expected = predicted_beta(int(curve.d.iloc[0]), int(curve.d_parallel.iloc[0]), name)
+            ax.axhline(expected, color=look.colour, linestyle="--", linewidth=1.2)
+    ax.set(xscale="log", xlabel="number of training points $p$", ylabel="local exponent $\\beta$")
+
+
+def _chosen(rows: pd.DataFrame, methods: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """The curves of some methods, in their order."""
     found = curves(rows)
     kinds = {(task, d) for task, d, _ in found}
-    present = {name: curve for (_, _, name), curve in found.items() if name in methods}
-    if len(kinds) != 1 or not present:
+    present = {name: curve for (_, _, name), curve in found.items()}
+    chosen = {name: present[name] for name in methods if name in present}
+    if len(kinds) != 1 or not chosen:
         raise ValueError(f"expected rows of one task and d with a method of {list(methods)}, got {sorted(found)}")
-    for name in (name for name in methods if name in present):
-        curve, look = present[name], STYLES[name]
-        whole = _means(curve)
-        style = {"color": look.colour, "mfc": look.colour if look.filled else "none", "capsize": 3, "fmt": look.marker}
-        bars = np.stack([whole.mean_error - whole.mean_low, whole.mean_high - whole.mean_error])
-        axes[0].errorbar(shift * whole.p, whole.mean_error, np.maximum(bars, 0), label=look.label, **style)
-        _draw_fit(axes[0], curve, look)
-        _draw_slopes(axes[1], curve, style)
-        _draw_prediction(axes[1], curve, name, look)
-    axes[0].set(xscale="log", yscale="log", ylabel="test error $\\varepsilon$")
-    axes[1].set(xscale="log", ylabel="local exponent $\\beta$")
-    for ax in axes:
-        ax.set_xlabel("number of training points $p$")
+    return chosen
 
 
-def _names(rows: pd.DataFrame) -> list[str]:
-    amplification = rows["amplification"] if "amplification" in rows else pd.Series(np.nan, index=rows.index)
-    return [_name(*row) for row in zip(rows.method, rows.regime, amplification, strict=True)]
+def _marks(look: Style, line: str = "") -> dict[str, Any]:
+    filling = look.colour if look.filled else "none"
+    return {"color": look.colour, "mfc": filling, "capsize": 3, "fmt": look.marker + line}
 
 
 def _name(method: str, regime: str, amplification: float | None) -> str:
@@ -188,34 +232,6 @@ def _complete(curve: pd.DataFrame) -> pd.DataFrame:
     """The runs of the replicas that are there at every p."""
     runs = curve.groupby("seed").p.nunique()
     return curve[curve.seed.isin(runs.index[runs == curve.p.nunique()])]
-
-
-def _means(curve: pd.DataFrame) -> PowerLawFit:
-    """Mean errors and their intervals at every p, each through all of its replicas."""
-    return fit_power_law(curve.p, curve.test_error)
-
-
-def _draw_fit(ax: Axes, curve: pd.DataFrame, look: Style) -> None:
-    try:
-        law = fit(curve)
-    except ValueError:  # too short: dots only
-        return
-    ax.plot(law.p, law.predict(law.p), color=look.colour, linewidth=1)
-
-
-def _draw_slopes(ax: Axes, curve: pd.DataFrame, style: dict) -> None:
-    found = slopes(curve)
-    middle = np.sqrt(found.p_low * found.p_high)
-    bars = np.stack([found.beta - found.beta_low, found.beta_high - found.beta])
-    ax.errorbar(middle, found.beta, np.maximum(bars, 0), linewidth=1, **style | {"fmt": style["fmt"] + "-"})
-
-
-def _draw_prediction(ax: Axes, curve: pd.DataFrame, name: str, look: Style) -> None:
-    try:
-        expected = predicted_beta(int(curve.d.iloc[0]), int(curve.d_parallel.iloc[0]), name)
-    except ValueError:
-        return
-    ax.axhline(expected, color=look.colour, linestyle="--", linewidth=1.2)
 
 
 def _verdict(beta: float, low: float, high: float, expected: float) -> str:
