@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from geocompress import __version__, checks, experiments, notebooks, store, sweep
+from geocompress import __version__, checks, grids, notebooks, store, sweep
+from geocompress.grids import read_parameters
 
 
 def add_run(subparsers: Any) -> None:
@@ -77,24 +78,6 @@ def execute(chapter: str, values: dict[str, Any], output: Path | None) -> int:
     return 0
 
 
-def read_parameters(path: Path) -> dict[str, Any]:
-    """Read a YAML file of parameters.
-
-    Raises:
-        ValueError: when it is no YAML, or no mapping of names to values.
-        OSError: when it cannot be read.
-    """
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: expected YAML, got {error}") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected lines `name: value`, got {type(values).__name__}")
-    return values
-
-
 def add_sweep(subparsers: Any) -> None:
     """Declare `sweep`: compute the rows of a published result that are not on disk yet."""
     parser = subparsers.add_parser(
@@ -112,25 +95,25 @@ def add_sweep(subparsers: Any) -> None:
 def run_sweep(arguments: argparse.Namespace) -> int:
     """Go through a grid, or what is left of it; return 2 for a grid that is refused and 1 when points failed."""
     directory = store.results_directory()
-    grids = sorted(path.stem for path in directory.glob("*.yaml"))
+    known = sorted(path.stem for path in directory.glob("*.yaml"))
     try:
-        if arguments.name not in grids:
-            raise ValueError(f"expected the name of a grid among {', '.join(grids)}, got {arguments.name!r}")
+        if arguments.name not in known:
+            raise ValueError(f"expected the name of a grid among {', '.join(known)}, got {arguments.name!r}")
         values = read_parameters(directory / f"{arguments.name}.yaml")
         if arguments.device is not None:
             values["device"] = arguments.device
-        configs = sweep.grid(experiments.NetworkConfig, **values)
+        experiment, configs = grids.parse(values)
         told = {name: getattr(arguments, name) for name in ("jobs", "threads", "batch")}
         told = {k: None if v is None else checks.integer(v, f"--{k}") for k, v in told.items()}
     except (ValueError, TypeError, OSError) as refusal:
         print(f"geocompress sweep: {refusal}", file=sys.stderr)
         return 2
     rows = sweep.run(
-        experiments.train_network,
+        experiment.point,
         configs,
         name=arguments.name,
         directory=directory,
-        together=experiments.train_networks,
+        together=experiment.together,
         **told,
         retry_failed=arguments.retry_failed,
     )
