@@ -55,3 +55,27 @@ def test_amplification_scaling_draws_both_readings_with_their_bars():
     np.testing.assert_allclose(star.lines[0].get_xdata(), [96, 384])
     np.testing.assert_allclose(peak.lines[0].get_ydata(), 3 * star.lines[0].get_ydata())
     assert ax.get_legend_handles_labels()[1] == ["$\\lambda(t^*)$, live", "$\\max_t\\lambda$, live"]
+
+
+def test_convergence_changes_one_setting_at_a_time():
+    """Rows with two settings changed belong to no panel; means and the usual values are where they should be."""
+    usual = {"width": 1000, "alpha": 1e-6}
+    settings = [(500, 1e-6), (1000, 1e-6), (1000, 1e-4), (500, 1e-4)]
+    rows = pd.DataFrame(
+        [
+            {"width": width, "alpha": alpha, "test_error": error * (1 + 0.1 * seed), "lambda_star": 10.0 * (1 + seed)}
+            for (width, alpha), error in zip(settings, (0.1, 0.2, 0.3, 0.4), strict=True)
+            for seed in range(3)
+        ]
+    )
+    _, axes = plt.subplots(2, 2)
+    timelines.convergence(axes, rows, usual)
+    for column, values, errors in ((0, [500, 1000], [0.1, 0.2]), (1, [1e-6, 1e-4], [0.2, 0.3])):
+        dots, line = axes[0, column].lines[0], axes[0, column].lines[-1]
+        np.testing.assert_allclose(dots.get_xdata(), values)
+        np.testing.assert_allclose(dots.get_ydata(), 1.1 * np.array(errors))
+        assert line.get_xdata()[0] == list(usual.values())[column]
+    harmonic = np.mean([10.0**-2, 20.0**-2, 30.0**-2]) ** -0.5
+    np.testing.assert_allclose(axes[1, 0].lines[0].get_ydata(), harmonic)
+    with pytest.raises(ValueError, match="two distinct"):
+        timelines.convergence(axes, rows[rows.width == 1000], usual)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from geocompress.checks import Real
-from geocompress.figures import COLOURS
-from geocompress.fits import fit_amplification
+from geocompress.figures import COLOURS, scaling
+from geocompress.fits import fit_amplification, fit_power_law
 
 
 def training_periods(axes: Sequence[Axes] | np.ndarray, series: pd.DataFrame, t_star: Real, t_lambda_max: Real) -> None:
@@ -62,6 +62,31 @@ def amplification_scaling(ax: Axes, rows: pd.DataFrame, label: str, *, filled: b
     ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     ax.yaxis.set_minor_locator(NullLocator())
     return ax
+
+
+def convergence(axes: np.ndarray, rows: pd.DataFrame, usual: Mapping[str, Real]) -> None:
+    """Test error (upper row) and λ(t*) (lower row) against each setting in `usual`, the others at their usual value.
+
+    `axes` has shape (2, len(usual)); `rows` has the columns test_error, lambda_star and those of `usual`. Dots are
+    means over replicas with 95 % intervals; a vertical line marks the usual value.
+
+    Raises:
+        ValueError: a setting of which the rows have fewer than two values.
+    """
+    words = {"width": "width $h$", "alpha": "$\\alpha$", "margin_tol": "margin tolerance"}
+    for column, pair in zip(usual, axes.T, strict=True):
+        others = [name for name in usual if name != column]
+        part = rows[np.logical_and.reduce([rows[name] == usual[name] for name in others])]
+        for ax, measure, average in zip(
+            pair, ("test_error", "lambda_star"), (fit_power_law, fit_amplification), strict=True
+        ):
+            means = average(part[column], part[measure])
+            scaling(ax, means.p, means.mean_error, means.mean_low, means.mean_high)
+            ax.axvline(usual[column], color="0.7", linewidth=1, zorder=0)
+            ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_locator=NullLocator())
+        pair[1].set_xlabel(words.get(column, column))
+    axes[0, 0].set_ylabel("test error $\\varepsilon$")
+    axes[1, 0].set_ylabel("$\\lambda(t^*)$")
 
 
 def amplification_in_time(ax: Axes, series: pd.DataFrame, t_star: Real, *, label: str, unit: Real = 1.0) -> Axes:
