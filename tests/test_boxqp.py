@@ -45,7 +45,7 @@ def test_the_interior_point_method_stands_on_its_own():
     for seed, rank in ((0, 30), (1, 8)):
         matrix, q, _ = random_problem(25, rank, 1.0, seed)
         inner = boxqp._interior_point(matrix, q, 1e-9)
-        assert boxqp._projected_newton(matrix, q, inner.c, 1e-9).residual < 1e-7
+        assert boxqp._active_set(matrix, q, inner.c, 1e-9).residual < 1e-7
         reached = 0.5 * inner.c @ matrix @ inner.c - q @ inner.c
         slow = reference.box_qp(matrix, q)
         assert reached == pytest.approx(0.5 * slow @ matrix @ slow - q @ slow, rel=1e-6)
@@ -77,6 +77,37 @@ def test_grams_of_smooth_kernels_are_solved_from_a_cold_start(width):
         matrix = np.exp(-((x[:, None] - x) ** 2).sum(-1) / width**2)
         q = 3 * rng.random(80)
         assert boxqp.boxqp(matrix, q, rng.random(80)).residual <= 1e-9 * max(1, q.max())
+
+
+def test_many_unknowns_are_put_on_their_bounds_by_the_active_set_alone(monkeypatch):
+    """As in a long training: hundreds of points, a Gram of low rank, every multiplier at first on the wrong bound."""
+    monkeypatch.setattr(boxqp, "_interior_point", None)
+    for seed in range(3):
+        matrix, q, _ = random_problem(300, 8, 1.0, seed)
+        solution = boxqp.boxqp(matrix, q, (q < 0).astype(float))
+        assert solution.residual <= 1e-9 * np.abs(q).max()
+        assert ((solution.c > 0) & (solution.c < 1)).sum() <= 8
+
+
+def test_a_regular_program_takes_few_factorisations_however_many_unknowns_are_free():
+    matrix, _, _ = random_problem(300, 900, 1e-3, 0)
+    answer = np.random.default_rng(0).uniform(0.1, 0.9, 300)
+    solution = boxqp.boxqp(matrix, matrix @ answer, np.zeros(300))
+    np.testing.assert_allclose(solution.c, answer, atol=1e-6)
+    assert solution.factorisations < 20
+
+
+def test_where_the_active_set_fails_the_interior_point_method_helps(monkeypatch):
+    solve, results = boxqp._active_set, []
+
+    def lame(matrix, q, c, goal):
+        results.append(boxqp.BoxQPSolution(c, np.inf, 0) if not results else solve(matrix, q, c, goal))
+        return results[-1]
+
+    monkeypatch.setattr(boxqp, "_active_set", lame)
+    matrix, q, start = random_problem(30, 20, 1.0, 1)
+    assert boxqp.boxqp(matrix, q, start).c is results[1].c
+    assert results[1].residual <= 1e-9 * np.abs(q).max()
 
 
 def test_starting_from_the_answer_needs_no_factorisation():
