@@ -1,0 +1,118 @@
+"""The tangent kernel of a one-hidden-layer net, frozen where the net stands: its Gram, its products, its machines."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.sparse.linalg import LinearOperator
+from torch import Tensor
+
+from geocompress import frozen
+from geocompress.networks import OneHidden, Params
+from geocompress.states import State
+from geocompress.svc import Ending, HardMarginSVC, hard_margin_svc
+
+BLOCK = 4096  # points whose activations are held at once where they are held at all
+STRIP = 64  # points of a diagonal block of the Gram
+STARTS = (None, 25, 6, 12, 50, 3, 9, 18, 35, 4)  # points of each class to begin with, in this order; None: see `svc`
+
+
+@dataclass(frozen=True, eq=False)
+class TangentKernel:
+    """Θ(x, z) = h ⟨∇f(x), ∇f(z)⟩ at parameters that no longer move, on p training points (arXiv:2007.11471).
+
+    What is written as a product with Θ goes through the gradients, h J (Jᵀ v), so new points cost as much as two passes
+    of the net, however many training points there are. The Gram is held once it has been asked for: 8 p² bytes.
+
+    Attributes:
+        network: the net.
+        params: its parameters.
+        x: training points x_ν, shape (p, d), float64.
+    """
+
+    network: OneHidden
+    params: Params
+    x: Float[Tensor, "p d"]
+
+    @functools.cached_property
+    def gram(self) -> Float[Tensor, "p p"]:
+        """Θ(x_μ, x_ν) in mean-field units, shape (p, p)."""
+        return self.network.ntk(self.params, self.x)
+
+    @functools.cached_property
+    def unit(self) -> float:
+        """Mean of Θ(x_μ, x_μ), by which machines divide the kernel: nets of α → 0 have kernels of order 1/α."""
+        return float(self._diagonal(self.params).mean())
+
+    def readout(self) -> TangentKernel:
+        """The part of the readout β alone, (1/h) Σ_n σ(z_n) σ(z'_n); the part of (ω, b) is what remains of Θ.
+
+        It is the tangent kernel of the net with β = 0, whose gradient with respect to ω and b vanishes.
+        """
+        return TangentKernel(self.network, {**self.params, "beta": torch.zeros_like(self.params["beta"])}, self.x)
+
+    def readout_share(self) -> float:
+        """Share of the readout, tr Θ_β / tr Θ, between 0 and 1: about ½ at initialisation, its infinite-width limit."""
+        return self.readout().unit / self.unit
+
+    def cross(self, points: Float[Tensor, "q d"]) -> Float[Tensor, "q p"]:
+        """Θ(x, x_ν) at new points, shape (q, p)."""
+        return torch.cat([self.network.ntk(self.params, part, self.x) for part in points.split(BLOCK)])
+
+    def function(self, coefficients: Float[Tensor, " p"], points: Float[Tensor, "q d"]) -> Float[Tensor, " q"]:
+        """Σ_ν a_ν Θ(x, x_ν) at new points, shape (q,), without any Θ."""
+        way = self.network.linearise(self.params, self.x).pullback(coefficients)
+        parts = [self.network.linearise(self.params, part).pushforward(way) for part in points.split(BLOCK)]
+        return self.network.width * torch.cat(parts)
+
+    def operator(self) -> LinearOperator:
+        """The product v → Θ v on the training points, for `spectrum.top_eigenpairs` where no Gram is held."""
+
+        def matvec(v: np.ndarray) -> np.ndarray:
+            return self.function(torch.from_numpy(v.ravel()).to(self.x), self.x).cpu().numpy()
+
+        return LinearOperator((len(self.x),) * 2, matvec=matvec, rmatvec=matvec, dtype=np.float64)
+
+    def svc(self, y: Float[Tensor, " p"]) -> tuple[HardMarginSVC, Float[Tensor, " p"]]:
+        """The hard-margin machine on Θ / `unit`, and its charges a_ν y_ν / unit, which `function` takes, shape (p,).
+
+        The machine knows its points by their numbers, (s, 1). Around t* the kernel is nearly that of a linear function:
+        a dozen eigenvalues stand 10⁶ above the rest, on which the label depends. There the usual way of
+        `hard_margin_svc`, which begins with libsvm in single precision, may get lost. So a fit that does not end
+        SEPARATED is begun again from a few points of each class, `STARTS`. The machine is unique, and its `violation`
+        and `gap` are the proof; only if no start succeeds does the last try come back as it is.
+
+        Raises:
+            TypeError, ValueError: as `hard_margin_svc`.
+        """
+        scaled = self.gram / self.unit
+        points = torch.arange(len(y), dtype=scaled.dtype, device=scaled.device)[:, None]
+
+        def kernel(left: Tensor, right: Tensor) -> Tensor:
+            return scaled[left[:, 0].long()[:, None], right[:, 0].long()]
+
+        for size in STARTS:
+            start = None if size is None else torch.cat([(y == label).nonzero()[:size, 0] for label in (-1, 1)])
+            machine = hard_margin_svc(kernel, points, y, start=start)
+            if machine.ending is Ending.SEPARATED:
+                break
+        charges = y.new_zeros(len(y))
+        charges[machine.support] = machine.a * machine.y / self.unit
+        return machine, charges
+
+    def flow(self, y: Float[Tensor, " p"]) -> tuple[State, Float[Tensor, " p"]]:
+        """The end of the hinge flow on Θ / `unit` (`frozen.kernel_flow`), and its coefficients for `function`, (p,).
+
+        Raises:
+            TypeError, ValueError: as `kernel_flow`.
+        """
+        for end in frozen.kernel_flow(self.gram / self.unit, y):
+            pass
+        return end, end.params["coefficients"] / self.unit
+
+    def _diagonal(self, params: Params) -> Float[Tensor, " p"]:
+        return torch.cat([self.network.ntk(params, part).diagonal() for part in self.x.split(STRIP)])

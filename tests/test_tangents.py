@@ -1,0 +1,123 @@
+"""The frozen tangent kernel: its products against the Jacobian, its two layers, its machines against libsvm."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.svm import SVC
+
+import reference
+from geocompress import frozen, spectrum, tangents, tasks
+from geocompress.networks import OneHidden
+from geocompress.svc import Ending
+from geocompress.tangents import TangentKernel
+
+D, H, P = 4, 30, 40
+
+
+def kernel(p=P, seed=0, width=H):
+    network = OneHidden(D, width)
+    x, y = tasks.stripe(D).sample(p, seed)
+    return TangentKernel(network, network.init(seed + 1), x), y
+
+
+def by_jacobian(one, points):
+    """Θ of new against training points from one backward pass a point, and the same of the readout β alone."""
+    new, old = (reference.jacobian(lambda w, z: OneHidden(D, H).forward(w, z), one.params, x) for x in (points, one.x))
+    assert list(one.params) == ["omega", "b", "beta"]
+    return H * new @ old.T, H * new[:, -H:] @ old[:, -H:].T
+
+
+def test_products_against_the_jacobian():
+    one, _ = kernel()
+    points = tasks.stripe(D).sample(17, 5)[0]
+    exact, _ = by_jacobian(one, points)
+    a = torch.randn(P, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(one.cross(points), exact, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(one.function(a, points), exact @ a, rtol=1e-11, atol=1e-11)
+    gram, _ = by_jacobian(one, one.x)
+    torch.testing.assert_close(one.gram, gram, rtol=1e-11, atol=1e-11)
+    np.testing.assert_allclose(one.operator() @ a.numpy(), (gram @ a).numpy(), rtol=1e-10)
+    assert one.unit == pytest.approx(float(gram.diagonal().mean()))
+
+
+def test_blocks_of_points_change_nothing(monkeypatch):
+    one, _ = kernel()
+    points, a = tasks.stripe(D).sample(23, 5)[0], torch.ones(P, dtype=torch.float64)
+    whole = one.cross(points), one.function(a, points), one.unit
+    monkeypatch.setattr(tangents, "BLOCK", 5)
+    monkeypatch.setattr(tangents, "STRIP", 3)
+    again = TangentKernel(one.network, one.params, one.x)
+    torch.testing.assert_close(again.cross(points), whole[0], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(again.function(a, points), whole[1], rtol=1e-12, atol=1e-12)
+    assert again.unit == pytest.approx(whole[2], rel=1e-12)
+
+
+def test_the_two_layers_add_up_to_the_kernel():
+    one, _ = kernel()
+    whole, readout = by_jacobian(one, one.x)
+    torch.testing.assert_close(one.readout().gram, readout, rtol=1e-11, atol=1e-11)
+    assert one.readout_share() == pytest.approx(float(readout.trace() / whole.trace()))
+    wide, _ = kernel(width=20_000)
+    assert wide.readout_share() == pytest.approx(0.5, abs=0.03)  # both layers share the limit, 2 |u|²
+
+
+def test_eigenpairs_without_the_gram():
+    one, y = kernel()
+    held, product = (spectrum.top_eigenpairs(k, 5, y=y, dense=False) for k in (one.gram, one.operator()))
+    np.testing.assert_allclose(product.values, held.values, rtol=1e-10)
+    np.testing.assert_allclose(product.vectors, held.vectors, atol=1e-7)
+
+
+def test_the_machine_against_libsvm():
+    one, y = kernel()
+    machine, charges = one.svc(y)
+    points = tasks.stripe(D).sample(200, 3)[0]
+    libsvm = SVC(kernel="precomputed", C=1e12, tol=1e-8).fit((one.gram / one.unit).numpy(), y.numpy())
+    expected = libsvm.decision_function((one.cross(points) / one.unit).numpy())
+    assert machine.ending is Ending.SEPARATED
+    np.testing.assert_allclose(one.function(charges, points).numpy() + machine.bias, expected, rtol=1e-3, atol=1e-3)
+    assert float((y * (one.function(charges, one.x) + machine.bias)).min()) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_machine_is_the_same_in_any_unit_of_the_parameters():
+    one, y = kernel()
+    large = TangentKernel(one.network, {k: 1e3 * v for k, v in one.params.items()}, one.x)
+    # all pre-activations grow alike, so the kernel grows by a factor and its machine stays
+    points = tasks.stripe(D).sample(50, 3)[0]
+    values = [k.function(k.svc(y)[1], points) for k in (one, large)]
+    torch.testing.assert_close(*values, rtol=1e-6, atol=1e-6)
+
+
+def test_a_fit_that_gets_lost_is_begun_again(monkeypatch):
+    one, y = kernel(p=300, width=200)
+    found, charges = one.svc(y)
+    fit, starts = tangents.hard_margin_svc, []
+
+    def lost_at_first(*arguments, start):
+        starts.append(start)
+        return fit(*arguments, start=start, max_rounds=1 if len(starts) < 3 else 50)
+
+    monkeypatch.setattr(tangents, "STARTS", (12, 25, 6))  # a dozen points are not the whole support
+    monkeypatch.setattr(tangents, "hard_margin_svc", lost_at_first)
+    again, charges_again = one.svc(y)
+    assert [len(start) for start in starts] == [24, 50, 12]
+    assert again.ending is Ending.SEPARATED
+    assert again.support.tolist() == found.support.tolist()
+    torch.testing.assert_close(charges_again, charges, rtol=1e-6, atol=1e-8)
+    starts.clear()
+    monkeypatch.setattr(tangents, "STARTS", (12, 25))
+    assert one.svc(y)[0].ending is Ending.MAX_ROUNDS  # as it is, with its status
+
+
+def test_the_flow_is_that_on_the_gram():
+    one, y = kernel()
+    end, coefficients = one.flow(y)
+    for last in frozen.kernel_flow(one.gram, y):
+        pass
+    assert end.status.value == "FITTED"
+    # the unit of the kernel is that of time only
+    assert end.t / one.unit == pytest.approx(last.t, rel=1e-6)
+    torch.testing.assert_close(one.function(coefficients, one.x), y * last.margins, rtol=1e-5, atol=1e-5)
+    assert math.isclose(end.loss, 0.0)
