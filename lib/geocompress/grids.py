@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from geocompress import experiments, kernel_experiments, provenance, sweep
+from geocompress import experiments, kernel_experiments, ntk_experiments, provenance, sweep
 
 EXPERIMENT, PARTS = "experiment", "grids"  # the keys of a file that are no fields
 
@@ -57,6 +57,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         experiments.NetworkConfig, experiments.train_network, experiments.train_networks, success="FITTED"
     ),
     "kernel": Experiment(kernel_experiments.KernelConfig, kernel_experiments.train_kernel, None, success="SEPARATED"),
+    "ntk": Experiment(experiments.NetworkConfig, ntk_experiments.train_frozen, None, success="FITTED"),
 }
 
 
