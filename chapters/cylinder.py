@@ -50,7 +50,7 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 from myst_nb import glue
 
-from geocompress import angle_experiments, angles, animations, curves, experiments, exponents, figures
+from geocompress import angle_experiments, angles, animations, comparisons, curves, experiments, exponents, figures
 from geocompress import kernel_experiments, scenes, store, sweep, tables, tasks, timelines
 
 figures.use_style()
@@ -109,14 +109,14 @@ glue("cylinder_t_end", end.t, display=False)
 print(f"{end.status.value}: {int((end.margins >= 1).sum())} of {p} margins are at least 1, the loss is {end.loss}")
 
 # %% [markdown]
-# Each neuron is a point $\beta_n \omega_n$. On the stripe we drew it along one informative and one other coordinate. Here
-# both axes of {numref}`fig-cylinder-neurons` matter, so what shows is the *angle* that a neuron takes in the plane. Drag
-# the slider.
+# On the stripe we drew $\beta_n \omega_n$ along one informative and one other coordinate. Here both axes of
+# {numref}`fig-cylinder-neurons` matter, so what shows is the *angle* that a neuron takes in the plane. Lengths are drawn as
+# $\sqrt{|\beta_n \omega_n|}$, so that more than the few longest arrows can be seen. Drag the slider.
 
 # %% tags=["hide-input", "remove-output"]
-animation = animations.moving_neurons(recording.planes, series.t, series.amplification, neurons=250, frames=32)
-title = "β<sub>n</sub> ω<sub>n,{}</sub> (informative)".format
-animation.update_layout(xaxis_title_text=title(1), yaxis_title_text=title(2))
+planes = recording.planes / np.sqrt(np.linalg.norm(recording.planes, axis=2, keepdims=True))
+animation = animations.moving_neurons(planes, series.t, series.amplification, neurons=250, frames=32)
+animation.update_layout(xaxis_title_text="along x<sub>1</sub>", yaxis_title_text="along x<sub>2</sub>")
 text = "Neurons as points in the plane of the two informative directions; they gather at few angles first and spread around the circle later."
 glue("cylinder_neurons", HTML(animations.embed(animation, "cylinder-neurons", text)), display=False)
 
@@ -124,8 +124,8 @@ glue("cylinder_neurons", HTML(animations.embed(animation, "cylinder-neurons", te
 # :::{glue:figure} cylinder_neurons
 # :name: fig-cylinder-neurons
 #
-# Neurons $\beta_n \omega_n$ in the plane of the two informative directions during training, each frame in units of its own
-# longest arrow. Move the slider or press Play.
+# Neurons in the plane of the two informative directions during training: each at the angle of $\beta_n \omega_n$, at a
+# distance $\sqrt{|\beta_n \omega_n|}$ in units of the longest of its frame. Move the slider or press Play.
 # :::
 #
 # ### Angles
@@ -137,11 +137,10 @@ glue("cylinder_neurons", HTML(animations.embed(animation, "cylinder-neurons", te
 #
 # $$
 # \iota = \sqrt{\frac{\mu_{\min}}{\mu_{\max}}}, \qquad
-# \mu \text{ the two eigenvalues of } \sum_n \frac{v_n v_n^{\mathsf T}}{|v_n|}, \quad
 # v_n = \beta_n\, \omega_{n,\parallel} ,
 # $$ (cylinder-isotropy)
 #
-# is 1 for a round cloud and 0 for a line. And the *number of directions in use* cuts the plane into sectors of
+# with $\mu$ the two eigenvalues of $\sum_n v_n v_n^{\mathsf T} / |v_n|$, is 1 for a round cloud and 0 for a line. And the *number of directions in use* cuts the plane into sectors of
 # 15°, takes the share $s$ of $\sum_n |v_n|$ in each, and counts $1 / \sum s^2$: 24 when the weight is even, 1 when one
 # sector holds all of it.
 
@@ -168,10 +167,9 @@ for name in ("start", "star", "end"):
 #
 # $$
 # \lambda = \sqrt{\frac{\sum_n |\omega_{n,\parallel}|^2 / d_\parallel}{\sum_n |\omega_{n,\perp}|^2 / d_\perp}},
-# \qquad d_\parallel = 2 ,
 # $$ (cylinder-lambda)
 #
-# grows while nearly no point is fitted (*compressing*, until $t^*$, when one point in ten has reached margin 1), grows
+# now with $d_\parallel = 2$, grows while nearly no point is fitted (*compressing*, until $t^*$, when one point in ten has reached margin 1), grows
 # further or stays while the points get fitted (*fitting*), and falls while the last ones are (*over-fitting*).
 # At $t^*$ the test error is still {glue:text}`cylinder_error_star:.2f`: one or two petals see one side of the circle only.
 # The error falls while the others grow. It passes its minimum, {glue:text}`cylinder_error_min:.4f`, and ends at
@@ -391,19 +389,19 @@ disk, boxed = machines[machines.d == 2], machines[machines.d == d]
 common = ["task", "d", "d_parallel", "p", "method", "regime", "seed", "test_error", "status"]
 here = pd.concat([live[common], boxed[common]])
 table = curves.exponent_table(here)
-beta = table.set_index("method").beta
+net, beta = curves.names(live)[0], table.set_index("method").beta
 of_disk = exponents.fit_power_law(disk.p, disk.test_error, replica=disk.seed)
 
 # %% tags=["nbval-check-output"]
 # tolerance: 0.12
-print(f"networks:                     beta = {beta['network']:.2f}, predicted {exponents.beta_feature(d, 2):.2f}")
+print(f"networks:                     beta = {beta[net]:.2f}, predicted {exponents.beta_feature(d, 2):.2f}")
 for name, expected in (("raw", exponents.beta_lazy(d)), ("compressed", exponents.beta_feature(d, 2))):
     value = beta["svc_laplace" + name.removeprefix("raw").replace("c", "_c", 1)]
     print(f"Laplace kernel, {name + ':':13s} beta = {value:.2f}, predicted {expected:.2f}")
 print(f"the same kernel on the disk:  beta = {of_disk.beta:.2f}, predicted {exponents.beta_lazy(2):.2f}")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Test error against number of points for networks, raw kernel, compressed kernel and the kernel on the disk, on logarithmic axes: the raw kernel lies highest; compressed kernel and disk nearly coincide."}, "figure": {"name": "fig-cylinder-learning", "caption": "Learning curves in this page's own dimension: means over seeds with 95 % intervals and fitted power laws (thin lines). All were computed while this page was built. Grey stars: the kernel on the disk, the same task without x⊥."}}
-methods = ["network", "svc_laplace", "svc_laplace_compressed"]
+methods = [net, "svc_laplace", "svc_laplace_compressed"]
 fig, ax = plt.subplots()
 curves.draw_errors(ax, here, methods)
 style = {"label": "Laplace kernel on the disk", "colour": "0.5", "marker": "*"}
@@ -420,7 +418,7 @@ figures.plain_powers(ax, here.p)
 at = max(p_kernel)
 last = machines[machines.p == at].groupby(["d", "method"]).test_error.mean()
 values = {"disk": last[2, "svc_laplace"], "boxed": last[d, "svc_laplace_compressed"], "raw": last[d, "svc_laplace"]}
-values |= {"lazy": exponents.beta_lazy(d), "beta": beta["network"], "beta_disk": of_disk.beta}
+values |= {"lazy": exponents.beta_lazy(d), "beta": beta[net], "beta_disk": of_disk.beta}
 values |= {"beta_raw": beta["svc_laplace"], "beta_boxed": beta["svc_laplace_compressed"]}
 for name, value in values.items():
     glue(f"cylinder_{name}", float(value), display=False)
@@ -480,16 +478,7 @@ Markdown(tables.markdown(tables.in_words(fitted).drop(columns="task")) if len(fi
 # predicted one, $\frac12 d_\perp/(3d-2)$.
 
 # %% tags=["hide-input"]
-lines = []
-for dim in shown:
-    part = every[(every.d == dim) & every.method.isin(["network", "svc_laplace"])]
-    part = part[part.p.isin(part[part.method == "network"].p)]
-    pair = curves.exponent_table(part).set_index("method")
-    if len(pair) == 2:
-        net, kernel = pair.loc["network"], pair.loc["svc_laplace"]
-        gap = exponents.beta_feature(dim, 2) - exponents.beta_lazy(dim)
-        lines.append((dim, f"{net.p_low} – {net.p_high}", net.beta, kernel.beta, net.beta - kernel.beta, gap))
-gaps = pd.DataFrame(lines, columns=["d", "p", "net", "kernel", "gap", "predicted"])
+gaps = comparisons.gap_table(every[every.d.isin(shown)])
 found = fitted[fitted.method == "network"]
 words = [
     f"{line.beta:.2f} ({line.beta_low:.2f} to {line.beta_high:.2f}) for d = {line.d}" for line in found.itertuples()
@@ -497,14 +486,7 @@ words = [
 glue("cylinder_nets_beta", ", ".join(words) or "not yet run", display=False)
 
 # %% tags=["hide-input"]
-columns = {
-    "d": ("$d$", ""),
-    "p": ("$p$", ""),
-    "net": ("$\\beta$, networks", ".2f"),
-    "kernel": ("$\\beta$, raw machine", ".2f"),
-}
-columns |= {"gap": ("difference", ".2f"), "predicted": ("predicted difference", ".3f")}
-Markdown(tables.markdown(gaps, columns) if len(gaps) else "Not yet run.")
+Markdown(tables.markdown(tables.gaps_in_words(gaps).drop(columns="task")) if len(gaps) else "Not yet run.")
 
 # %% [markdown]
 # ## What we saw
@@ -533,6 +515,6 @@ Markdown(tables.markdown(gaps, columns) if len(gaps) else "Not yet run.")
 # - Another sample: `-p seed 1`. Which angles win at first? Are there as many petals at the end?
 # - Towards the ring: `-p p_fitting "[1024, 4096, 16384]"`. Does the isotropy at $t^*$ reach that of the start?
 # - Half-way to lazy: `-p alpha 1.0`. What becomes of the petals when the weights need not grow?
-# - A label of three directions: compare `exponents.beta_feature(10, 3)` with `exponents.beta_lazy(3)` in a cell of your own. Could
-#   a network that compresses as $\sqrt p$ do better than a machine that sees nothing but $x_\parallel$? What must have gone
+# - A label of three directions: `python -c "from geocompress import exponents as e; print(e.beta_feature(10, 3), e.beta_lazy(3))"`.
+#   Could a network that compresses as $\sqrt p$ do better than a machine that sees nothing but $x_\parallel$? What must have gone
 #   wrong, and at which $\lambda$? (The section *Why one half* has the argument.)

@@ -124,21 +124,6 @@ def test_drawing_holds_every_method_that_is_there():
     plt.close(fig)
 
 
-def test_ratio_is_that_of_the_same_samples():
-    below = law(0.5, method="svc_laplace", seeds=4)
-    above = law(0.5).assign(test_error=lambda rows: rows.test_error * np.where(rows.seed % 2, 4.0, 1.0))
-    found = curves.paired_ratio(above, below)
-    np.testing.assert_allclose(found.ratio, 2)
-    spread = np.std(np.log([1, 4, 1, 4]), ddof=1) / 2
-    np.testing.assert_allclose(np.log(found.high / found.ratio), 2 * spread)
-    np.testing.assert_allclose(np.log(found.ratio / found.low), 2 * spread)
-    assert list(found.pairs) == [4] * 5
-    with pytest.raises(ValueError, match="same task"):
-        curves.paired_ratio(above, below.assign(d=3))
-    with pytest.raises(ValueError, match="without any"):
-        curves.paired_ratio(above, below.assign(test_error=0.0))
-
-
 def test_every_style_can_be_told_from_every_other():
     looks = [(style.colour, style.marker, style.filled) for style in curves.STYLES.values()]
     assert len(set(looks)) == len(looks)

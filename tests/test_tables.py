@@ -26,3 +26,12 @@ def test_exponents_in_words():
     assert words["$p$"] == "2 048 – 16 384"
     assert words["$\\beta$ (95 %)"] == "0.69 (0.65 – 0.70)"
     assert words["predicted"] == "0.692"
+
+
+def test_gaps_in_words():
+    columns = ("task", "d", "p_low", "p_high", "seeds", "network", "kernel", "gap", "gap_low", "gap_high", "predicted")
+    line = ("stripe", 5, 1024, 8192, 10, 0.7, 0.4, 0.3, 0.2, 0.41, 4 / 13)
+    words = tables.gaps_in_words(pd.DataFrame([line], columns=list(columns))).iloc[0]
+    assert words["$p$"] == "1 024 – 8 192"
+    assert words["difference (95 %)"] == "0.30 (0.20 – 0.41)"
+    assert words["predicted"] == "0.308"

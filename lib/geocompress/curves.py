@@ -141,28 +141,6 @@ def exponent_table(rows: pd.DataFrame) -> pd.DataFrame:
     return table.assign(verdict=[_verdict(*line) for line in intervals])
 
 
-def paired_ratio(above: pd.DataFrame, below: pd.DataFrame) -> pd.DataFrame:
-    """Ratio of the test errors of two methods on the same samples, one line for each p that both have.
-
-    Runs are paired by p and seed. Columns: p, pairs, ratio (geometric mean), low and high (twice the standard error of
-    the mean log ratio; nan for a single pair).
-
-    Raises:
-        ValueError: when the two share no sample, or a run made no error at all.
-    """
-    both = above.merge(below, on=["task", "d", "p", "seed"], suffixes=("_above", "_below"))
-    if not len(both):
-        raise ValueError("paired_ratio: expected runs of the same task, d, p and seed in both, got none")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(both.test_error_above / both.test_error_below)
-    if not np.isfinite(logs).all():
-        raise ValueError("paired_ratio: expected errors above 0, got a run without any; test on more points")
-    found = logs.groupby(both.p).agg(["mean", "sem", "size"]).reset_index()
-    ends = {"low": found["mean"] - 2 * found["sem"], "high": found["mean"] + 2 * found["sem"]}
-    values = {name: np.exp(value) for name, value in ({"ratio": found["mean"]} | ends).items()}
-    return pd.DataFrame({"p": found.p, "pairs": found["size"], **values})
-
-
 def names(rows: pd.DataFrame) -> list[str]:
     """Name of the curve that each row belongs to; see `curves`."""
     amplification = rows["amplification"] if "amplification" in rows else pd.Series(np.nan, index=rows.index)

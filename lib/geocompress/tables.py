@@ -48,3 +48,21 @@ def in_words(table: pd.DataFrame) -> pd.DataFrame:
             "verdict": table.verdict,
         }
     )
+
+
+def gaps_in_words(table: pd.DataFrame) -> pd.DataFrame:
+    """A `comparisons.gap_table` for readers, as text."""
+    gaps = zip(table.gap, table.gap_low, table.gap_high, strict=True)
+    return pd.DataFrame(
+        {
+            "task": table.task,
+            "$d$": table.d.astype(str),
+            "$p$": [
+                f"{low:,} – {high:,}".replace(",", " ") for low, high in zip(table.p_low, table.p_high, strict=True)
+            ],
+            "$\\beta$, network": [f"{value:.2f}" for value in table.network],
+            "$\\beta$, kernel": [f"{value:.2f}" for value in table.kernel],
+            "difference (95 %)": [f"{gap:.2f} ({low:.2f} – {high:.2f})" for gap, low, high in gaps],
+            "predicted": [f"{value:.3f}" for value in table.predicted],
+        }
+    )
