@@ -8,7 +8,7 @@ import torch
 from sklearn.svm import SVC
 
 import reference
-from geocompress import frozen, spectrum, tangents, tasks
+from geocompress import activeset, frozen, spectrum, tangents, tasks
 from geocompress.networks import OneHidden
 from geocompress.svc import Ending
 from geocompress.tangents import TangentKernel
@@ -90,25 +90,43 @@ def test_a_machine_is_the_same_in_any_unit_of_the_parameters():
     torch.testing.assert_close(*values, rtol=1e-6, atol=1e-6)
 
 
-def test_a_fit_that_gets_lost_is_begun_again(monkeypatch):
+def nearly_linear(p=300, large=1e4):
+    """A kernel as around t*: half of the neurons, never inactive, tower above those that the label depends on."""
+    one, y = kernel(p=p, width=200)
+    params = {k: v.clone() for k, v in one.params.items()}
+    params["omega"][:100] *= large / 10
+    params["b"][:100] = large
+    params["beta"][:100] *= large
+    return TangentKernel(one.network, params, one.x), y
+
+
+def test_a_fit_that_gets_lost_is_made_one_point_at_a_time(monkeypatch):
+    one, y = nearly_linear()
+    machine, charges = one.svc(y)
+    margins = y * (one.gram @ charges + machine.bias)
+    assert machine.ending is Ending.SEPARATED
+    assert float(margins.min()) > 1 - 1e-4
+    assert float((margins[machine.support] - 1).abs().max()) < 1e-4
+    assert abs(machine.gap) < 1e-3
+    assert machine.violation <= 1e-4
+    assert (machine.a > 0).all()
+    monkeypatch.setattr(activeset, "hard_margin", lambda *_, **__: None)
+    assert one.svc(y)[0].ending is not Ending.SEPARATED  # without it there is none, and that is said
+
+
+def test_both_ways_to_a_machine_agree(monkeypatch):
     one, y = kernel(p=300, width=200)
-    found, charges = one.svc(y)
-    fit, starts = tangents.hard_margin_svc, []
-
-    def lost_at_first(*arguments, start):
-        starts.append(start)
-        return fit(*arguments, start=start, max_rounds=1 if len(starts) < 3 else 50)
-
-    monkeypatch.setattr(tangents, "STARTS", (12, 25, 6))  # a dozen points are not the whole support
-    monkeypatch.setattr(tangents, "hard_margin_svc", lost_at_first)
-    again, charges_again = one.svc(y)
-    assert [len(start) for start in starts] == [24, 50, 12]
-    assert again.ending is Ending.SEPARATED
-    assert again.support.tolist() == found.support.tolist()
-    torch.testing.assert_close(charges_again, charges, rtol=1e-6, atol=1e-8)
-    starts.clear()
-    monkeypatch.setattr(tangents, "STARTS", (12, 25))
-    assert one.svc(y)[0].ending is Ending.MAX_ROUNDS  # as it is, with its status
+    usual, charges = one.svc(y)
+    fit = tangents.hard_margin_svc
+    monkeypatch.setattr(
+        tangents, "hard_margin_svc", lambda *a, **k: fit(*a, **k, start=torch.tensor([0, 1, 2, 3]), max_rounds=1)
+    )
+    other, charges_other = one.svc(y)
+    assert other.ending is usual.ending is Ending.SEPARATED
+    assert other.support.tolist() == usual.support.tolist()
+    torch.testing.assert_close(charges_other, charges, rtol=1e-6, atol=1e-8)
+    assert other.bias == pytest.approx(usual.bias, rel=1e-6)
+    assert other.gap == pytest.approx(usual.gap, abs=1e-5)
 
 
 def test_the_flow_is_that_on_the_gram():

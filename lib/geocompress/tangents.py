@@ -11,14 +11,14 @@ from jaxtyping import Float
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
-from geocompress import frozen
+from geocompress import activeset, frozen
 from geocompress.networks import OneHidden, Params
 from geocompress.states import State
 from geocompress.svc import Ending, HardMarginSVC, hard_margin_svc
 
 BLOCK = 4096  # points whose activations are held at once where they are held at all
 STRIP = 64  # points of a diagonal block of the Gram
-STARTS = (None, 25, 6, 12, 50, 3, 9, 18, 35, 4)  # points of each class to begin with, in this order; None: see `svc`
+TOL = 1e-4  # accepted violation of margin 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,10 +81,10 @@ class TangentKernel:
         """The hard-margin machine on Θ / `unit`, and its charges a_ν y_ν / unit, which `function` takes, shape (p,).
 
         The machine knows its points by their numbers, (s, 1). Around t* the kernel is nearly that of a linear function:
-        a dozen eigenvalues stand 10⁶ above the rest, on which the label depends. There the usual way of
-        `hard_margin_svc`, which begins with libsvm in single precision, may get lost. So a fit that does not end
-        SEPARATED is begun again from a few points of each class, `STARTS`. The machine is unique, and its `violation`
-        and `gap` are the proof; only if no start succeeds does the last try come back as it is.
+        d + 1 eigenvalues stand up to 10⁹ above those that the label depends on, and `hard_margin_svc`, which begins
+        with libsvm in single precision, may get lost. A fit that does not end SEPARATED is therefore made again by
+        `activeset`, one point at a time. The machine is unique, and its `violation` and `gap` are the proof; if that
+        fails too, the first one comes back as it is.
 
         Raises:
             TypeError, ValueError: as `hard_margin_svc`.
@@ -95,11 +95,9 @@ class TangentKernel:
         def kernel(left: Tensor, right: Tensor) -> Tensor:
             return scaled[left[:, 0].long()[:, None], right[:, 0].long()]
 
-        for size in STARTS:
-            start = None if size is None else torch.cat([(y == label).nonzero()[:size, 0] for label in (-1, 1)])
-            machine = hard_margin_svc(kernel, points, y, start=start)
-            if machine.ending is Ending.SEPARATED:
-                break
+        machine = hard_margin_svc(kernel, points, y, tol=TOL)
+        if machine.ending is not Ending.SEPARATED:
+            machine = _one_by_one(machine, points, scaled, y) or machine
         charges = y.new_zeros(len(y))
         charges[machine.support] = machine.a * machine.y / self.unit
         return machine, charges
@@ -116,3 +114,29 @@ class TangentKernel:
 
     def _diagonal(self, params: Params) -> Float[Tensor, " p"]:
         return torch.cat([self.network.ntk(params, part).diagonal() for part in self.x.split(STRIP)])
+
+
+def _one_by_one(lost: HardMarginSVC, points: Tensor, gram: Tensor, y: Tensor) -> HardMarginSVC | None:
+    """The machine that a fit has not found, or None where this way does not find it either."""
+    found = activeset.hard_margin(gram, y, tol=TOL / 100)
+    if found is None or found.violation > TOL:
+        return None
+    rows, q, violation = found.support, found.charges, found.violation
+    norm2 = float(q @ gram[rows[:, None], rows] @ q)
+    labels = y[rows]
+    dual = float((q * labels).sum()) - norm2 / 2
+    gap = (norm2 / 2 / (1 - violation) ** 2 - dual) / dual
+    rounds, pivots = lost.rounds, lost.pivots + found.steps
+    return HardMarginSVC(
+        lost.kernel,
+        points[rows],
+        labels,
+        q * labels,
+        rows,
+        found.bias,
+        violation,
+        gap,
+        rounds,
+        pivots,
+        Ending.SEPARATED,
+    )
