@@ -468,7 +468,8 @@ else:
 
 # %% tags=["hide-input"]
 fitted = curves.exponent_table(every[every.method.isin(methods) & every.d.isin(d_table)])
-Markdown(tables.markdown(tables.in_words(fitted).drop(columns="task")) if len(fitted) else "Not yet run.")
+table = tables.markdown(tables.in_words(fitted).drop(columns="task")) if len(fitted) else "Not yet run."
+glue("cylinder_exponents", Markdown(table))
 
 # %% [markdown]
 # Networks: made {glue:text}`cylinder_made_nets`; machines: made {glue:text}`cylinder_made_kernels`.
