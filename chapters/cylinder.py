@@ -115,7 +115,7 @@ print(f"{end.status.value}: {int((end.margins >= 1).sum())} of {p} margins are a
 
 # %% tags=["hide-input", "remove-output"]
 planes = recording.planes / np.sqrt(np.linalg.norm(recording.planes, axis=2, keepdims=True))
-animation = animations.moving_neurons(planes, series.t, series.amplification, neurons=250, frames=32)
+animation = animations.moving_neurons(planes, series.t, series.amplification, neurons=250, frames=30)
 animation.update_layout(xaxis_title_text="along x<sub>1</sub>", yaxis_title_text="along x<sub>2</sub>")
 text = "Neurons as points in the plane of the two informative directions; they gather at few angles first and spread around the circle later."
 glue("cylinder_neurons", HTML(animations.embed(animation, "cylinder-neurons", text)), display=False)
@@ -453,7 +453,7 @@ for name, text in zip(("nets", "kernels"), [*made, made[-1]], strict=False):
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "For each of several dimensions, test errors of networks and kernels against the number of points on the left, and their local exponents on the right, which approach the dashed predictions."}, "figure": {"name": "fig-cylinder-published", "caption": "Published runs. Left: test error of networks in the feature regime and of hard-margin machines, raw and compressed by √p, with fits over their three largest octaves. Right: local exponents, octave by octave, with 95 % intervals; dashed lines are predictions, in the colour of their curve."}}
 methods = ["network", "svc_laplace", "svc_laplace_compressed", "ntk_infinite", "ntk_infinite_compressed"]
-fig, axes = plt.subplots(max(len(shown), 1), 2, figsize=(7.6, 3.3 * max(len(shown), 1)), squeeze=False)
+fig, axes = plt.subplots(max(len(shown), 1), 2, figsize=(7.6, 2.9 * max(len(shown), 1)), squeeze=False)
 for (left, right), dim in zip(axes, shown, strict=False):
     curves.draw_errors(left, every[every.d == dim], methods)
     curves.draw_slopes(right, every[every.d == dim], methods)
