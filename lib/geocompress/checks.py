@@ -4,7 +4,9 @@ import math
 import operator
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
 
 Whole = int | np.integer  # what an argument that counts may be
 Real = float | np.floating | Whole  # what an argument that measures may be
@@ -74,3 +76,28 @@ def training_data(params: dict[str, Tensor], x: object, y: object, *, caller: st
         raise ValueError(f"{caller}: labels must be −1 or +1, got {sorted(labels)[:5]}; map your classes to ±1")
     if len(labels) < 2:
         raise ValueError(f"{caller}: both classes must be present, all {len(y)} labels are {labels.pop():+.0f}")
+
+
+def deterministic(module: nn.Module, caller: str) -> None:
+    """Refuse, in the name of `caller`, layers whose output for a sample depends on chance or on the other samples.
+
+    Raises:
+        ValueError: names the first such layer.
+    """
+    for name, layer in module.named_modules():
+        on_batch = isinstance(layer, _NormBase) and (layer.training or layer.running_mean is None)
+        if on_batch and not (isinstance(layer, nn.modules.instancenorm._InstanceNorm) and layer.running_mean is None):
+            reason = "normalises by the statistics of the batch"
+        elif layer.training and (_drops(layer, "p") if isinstance(layer, _DropoutNd) else _drops(layer, "dropout")):
+            reason = "drops units at random"
+        else:
+            continue
+        raise ValueError(
+            f"{caller}: layer {name or 'itself'!r} ({type(layer).__name__}) {reason}; expected a "
+            "function of one sample; call module.eval() first, with running statistics for normalisation"
+        )
+
+
+def _drops(layer: nn.Module, name: str) -> bool:
+    rate = getattr(layer, name, 0.0)
+    return isinstance(rate, float) and rate > 0

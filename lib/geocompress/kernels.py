@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from geocompress.checks import Real, Whole, integer, real
+from geocompress.empirical import empirical_ntk as empirical_ntk
 
 Kernel = Callable[[Tensor, Tensor], Tensor]  # (p, d), (q, d) → (p, q)
 Profile = Callable[[Tensor, slice, slice, Tensor], object]  # squared distances and two scratch tiles, rows, cols, out

@@ -10,10 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vjp, vmap
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.dropout import _DropoutNd
 
-from geocompress.checks import integer, real
+from geocompress.checks import deterministic, integer, real
 from geocompress.networks import Params
 
 
@@ -58,7 +56,7 @@ class ModuleNetwork:
             raise ValueError(
                 "ModuleNetwork: the module has no parameter with requires_grad=True, nothing can be trained"
             )
-        _refuse_noise(self.module)
+        deterministic(self.module, "ModuleNetwork")
 
     def init(self) -> Params:
         """A copy of the module's trainable parameters as they are now."""
@@ -76,7 +74,7 @@ class ModuleNetwork:
             ValueError: the module was put in a mode with chance or batch statistics, or its outputs are not one a
                 sample.
         """
-        _refuse_noise(self.module)
+        deterministic(self.module, "ModuleNetwork")
         return ModuleLinearisation(self, params, x)
 
     def distance(self, before: Params, after: Params) -> float:
@@ -176,28 +174,3 @@ def _flat(tangent: Params, batch_dims: int) -> Tensor:
     return torch.cat(
         [value.flatten(batch_dims) if value.ndim > batch_dims else value[..., None] for value in tangent.values()], -1
     )
-
-
-def _refuse_noise(module: nn.Module) -> None:
-    """Refuse layers whose output for a sample depends on chance or on the other samples.
-
-    Raises:
-        ValueError: names the first such layer.
-    """
-    for name, layer in module.named_modules():
-        on_batch = isinstance(layer, _NormBase) and (layer.training or layer.running_mean is None)
-        if on_batch and not (isinstance(layer, nn.modules.instancenorm._InstanceNorm) and layer.running_mean is None):
-            reason = "normalises by the statistics of the batch"
-        elif layer.training and (_drops(layer, "p") if isinstance(layer, _DropoutNd) else _drops(layer, "dropout")):
-            reason = "drops units at random"
-        else:
-            continue
-        raise ValueError(
-            f"ModuleNetwork: layer {name or 'itself'!r} ({type(layer).__name__}) {reason}, and the flow needs a "
-            "function of one sample; call module.eval() first, with running statistics for normalisation"
-        )
-
-
-def _drops(layer: nn.Module, name: str) -> bool:
-    rate = getattr(layer, name, 0.0)
-    return isinstance(rate, float) and rate > 0

@@ -1,0 +1,143 @@
+"""The empirical neural tangent kernel of any network, in blocks under a memory budget.
+
+How a Gram matrix is made depends on the network: `networks.OneHidden` has a closed form (`one_hidden_ntk`); layers that
+are products or convolutions give it from activations and back-propagated errors, one backward pass an output for a
+chunk of samples (`contractions`, `layer_factors`); what is left is differentiated sample by sample
+(`sample_gradients`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from geocompress.checks import Real, real
+from geocompress.contractions import SampleGradients
+from geocompress.empirical_checks import as_function, points
+from geocompress.modules import ModuleNetwork
+from geocompress.networks import OneHidden, Params
+from geocompress.ntk_blocks import plan
+from geocompress.one_hidden_ntk import closed_form
+from geocompress.sample_gradients import Function, Way, one_by_one, vectorised
+
+PROBED = 2  # samples that a network is looked at with
+Network = OneHidden | ModuleNetwork | nn.Module | Callable[[Params, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """How gradients of samples are made.
+
+    Attributes:
+        contract: from activations and errors, where that is right.
+        way: for all other parameters; None takes the faster of the two on a few samples.
+    """
+
+    contract: bool = True
+    way: Way | None = None
+
+
+CONTRACTED = Strategy()
+VECTORISED = Strategy(contract=False, way=vectorised)
+ONE_BY_ONE = Strategy(contract=False, way=one_by_one)
+
+
+def empirical_ntk(
+    network: Network,
+    params: Params | None,
+    x1: Tensor,
+    x2: Tensor | None = None,
+    *,
+    memory_gb: Real = 1.0,
+    outputs: str = "single",
+    layers: bool = False,
+    strategy: Strategy | None = None,
+) -> Float[Tensor, "..."] | dict[str, Float[Tensor, "..."]]:
+    """Θ(x, z) = ⟨∇f(x), ∇f(z)⟩ over trainable parameters, at `params`: shape (p, q) (arXiv:1806.07572).
+
+    For `OneHidden` and `ModuleNetwork` times their width, the unit of mean-field time, as `OneHidden.ntk` has it.
+
+    Args:
+        network: a `OneHidden`, a `ModuleNetwork`, a module, or a function (params, x) → f with f (p,) or (p, …).
+        params: of the network; for a module None takes its own, and a `state_dict` may be given. Of a module those with
+            `requires_grad` are trained, of a function all of floating point.
+        x1: points (p, …), of the dtype of the parameters, or whole numbers where the network looks them up.
+        x2: points (q, …); None means x1: half of the work, and the result is exactly symmetric.
+        memory_gb: budget in 10⁹ bytes, beside the points, the network and the result.
+        outputs: "single" refuses a network with C > 1 outputs; "trace" is Σ_c Θ_cc (p, q), "full" all Θ (p, C, q, C).
+        layers: return a dictionary with the contribution of every parameter instead; their sum is Θ.
+        strategy: None is `CONTRACTED`, or the closed form of `OneHidden`; others are `VECTORISED` and `ONE_BY_ONE`.
+
+    Raises:
+        TypeError: arguments of other types, or of more than one dtype.
+        ValueError: noise or batch statistics in the network, nothing to train, parameters of another architecture,
+            several outputs without a choice, numbers that are not finite, two devices, no points, or a budget too
+            small for one block of rows.
+        RuntimeError: `VECTORISED` on a network that cannot be.
+    """
+    budget = real(memory_gb, "memory_gb", 0) * 1e9
+    if outputs not in ("single", "trace", "full"):
+        raise ValueError(f"outputs: expected 'single', 'trace' or 'full', got {outputs!r}")
+    width, network = (network.width, network.module) if isinstance(network, ModuleNetwork) else (1, network)
+    if isinstance(network, OneHidden):
+        x2 = _one_hidden(network, params, x1, x2, strategy)
+        results, count = closed_form(network, params, x1, x2, budget=budget, layers=layers), 1
+    else:
+        function = as_function(network, params)
+        x2 = points(x1, x2, function)
+        gradients = _looked_at(function, x1 if x2 is None or len(x1) >= len(x2) else x2, strategy or CONTRACTED)
+        if (count := gradients.outputs) > 1 and outputs == "single":
+            raise ValueError(
+                f"outputs: expected one output a sample, got {count}; pass 'trace' for Σ_c Θ_cc or 'full' for all"
+            )
+        results = _assembled(gradients, x1, x2, outputs == "full", layers, budget)
+    for result in results.values():
+        if not all(bool(part.isfinite().all()) for part in result.split(1024)):
+            raise ValueError("empirical_ntk: expected finite outputs and gradients, got nan or inf; look at the points")
+        result.mul_(width)
+    if outputs == "full":
+        results = {name: result.unflatten(1, (-1, count)).unflatten(0, (-1, count)) for name, result in results.items()}
+    return results if layers else results[None]
+
+
+def _one_hidden(
+    network: OneHidden, params: Params | None, x1: Tensor, x2: Tensor | None, strategy: Strategy | None
+) -> Tensor | None:
+    """Refuse what does not fit the closed form; returns x2."""
+    if strategy is not None:
+        raise ValueError(
+            "strategy: expected None for OneHidden, which has a closed form; or pass a function (params, x) → f"
+        )
+    if params is None:
+        raise TypeError("empirical_ntk: expected params of OneHidden, got None; pass network.init(seed) or a state's")
+    x2 = points(x1, x2, Function(network.forward, params))
+    network.linearise(params, x1[:1])  # refuses parameters and points of another network
+    return x2
+
+
+def _looked_at(function: Function, x: Tensor, strategy: Strategy) -> SampleGradients:
+    """Gradients of a function, after a look at it with a few of the points."""
+    picked = torch.linspace(0, len(x) - 1, min(PROBED, len(x)), device=x.device).long()
+    return SampleGradients(function, x[picked], contract=strategy.contract, way=strategy.way)
+
+
+def _assembled(
+    gradients: SampleGradients, x1: Tensor, x2: Tensor | None, separate: bool, layers: bool, budget: float
+) -> dict[str | None, Tensor]:
+    """Sums over parameters, or those of each; the shorter side of points is held."""
+    rows = gradients.outputs if separate else 1
+    short, long = sorted((x1, x1 if x2 is None else x2), key=len)
+    shape = (len(x1) * rows, len(x1 if x2 is None else x2) * rows)
+    results = {name: gradients.home.new_zeros(shape) for name in (gradients.sizes if layers else (None,))}
+    numbers = budget / gradients.home.element_size()
+    blocks = plan(gradients, len(short), None if x2 is None else len(long), separate=separate, budget=numbers)
+    if x2 is None:
+        blocks.gram(x1, results)
+    else:
+        turned = {name: result.T if short is x2 else result for name, result in results.items()}
+        blocks.cross(short, long, turned)
+    return results
