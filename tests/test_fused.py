@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geocompress import fused, networks
+from geocompress import fused, loops, networks
 
-pytestmark = pytest.mark.skipif(fused.numba is None, reason="numba is not installed (pip install geocompress[fast])")
+pytestmark = pytest.mark.skipif(loops.numba is None, reason="numba is not installed (pip install geocompress[fast])")
 
 SHAPES = st.tuples(st.integers(1, 30), st.integers(1, 600), st.integers(1, 13))
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
@@ -167,7 +167,9 @@ def test_only_plain_tensors_on_the_processor_are_available():
     ids=["no numba", "no place for the cache"],
 )
 def test_the_module_is_imported_without_numba_and_without_a_cache(setup):
-    check = "import torch; from geocompress import fused; assert fused.available({'b': torch.ones(2)}) == expected"
-    check += "; assert not expected or isinstance(fused._rows._cache, numba.core.caching.NullCache)"
+    check = (
+        "import torch; from geocompress import fused, loops; assert fused.available({'b': torch.ones(2)}) == expected"
+    )
+    check += "; assert not expected or isinstance(loops.rows._cache, numba.core.caching.NullCache)"
     result = subprocess.run([sys.executable, "-W", "error", "-c", f"{setup}; {check}"], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geocompress.boxqp import boxqp
+from geocompress.boxqp import boxqp, kkt_residual
 from geocompress.networks import Jacobian, Linearisation, Network, Params
 from geocompress.screening import CAP
 
@@ -63,8 +63,7 @@ class Problem:
 
     def rate_gram(self, at: Jacobian, rows: Tensor) -> np.ndarray:
         """K/p among the points `rows`: the rate of each margin for a unit multiplier of each, float64 on the CPU."""
-        y = self.y[rows].double().cpu().numpy()
-        gram = at.gram(rows).double().cpu().numpy()
+        y, gram = _array(self.y[rows]), _array(at.gram(rows))
         return (self.network.width * self.alpha / self.count) * gram * np.outer(y, y)
 
 
@@ -83,9 +82,10 @@ class Step(NamedTuple):
 
         Margins count up to `CAP`, since beyond they pull on nothing.
         """
-        if not bool(margins.isfinite().all()):
+        true, predicted = _array(margins), _array(self.predicted)
+        if not np.isfinite(true).all():
             return math.inf
-        margin_error = float((margins.clamp(max=CAP) - self.predicted.clamp(max=CAP)).abs().max())
+        margin_error = float(np.abs(np.minimum(true, CAP) - np.minimum(predicted, CAP)).max())
         by_margin = max(margin_error, self.order_error / ORDER_BOUND) / problem.margin_tol
         return max(by_margin, self.state_error / problem.state_tol)
 
@@ -118,29 +118,28 @@ def _consistent_multipliers(
     """
     slope = problem.velocity(mean, c)
     predicted = margins + dt * problem.margin_rate(mean, slope)
-    inside = (c > 0) & (c < 1)
-    stiffness = 0.0
-    looked = torch.zeros_like(inside)
+    c = c.cpu().numpy().copy()  # arrays of numpy: most are so short that the number of calls counts
+    looked, inside, stiffness = np.zeros(len(c), dtype=bool), (c > 0) & (c < 1), 0.0
     while True:
-        gap = predicted - (1 + OVERSHOOT)
-        residual = torch.where(c <= 0, -gap, torch.where(c >= 1, gap, gap.abs())).clamp(min=0)
+        gap = _array(predicted) - (1 + OVERSHOOT)
+        residual = kkt_residual(gap, c)
         joining = (residual > KKT_TOL) & ~looked
-        if not bool(joining.any()):
-            return c, slope, predicted, float(residual.max()), stiffness
+        if not joining.any():
+            return torch.from_numpy(c).to(margins), slope, predicted, float(residual.max()), stiffness
         looked |= joining | inside
-        rows = looked.nonzero()[:, 0]
-        start = c[rows].double().cpu().numpy()
-        gram = dt * problem.rate_gram(mean, rows)
+        rows = looked.nonzero()[0]
+        start = c[rows].astype(float)
+        gram = dt * problem.rate_gram(mean, torch.from_numpy(rows).to(margins.device))
         stiffness = problem.count * float(gram.diagonal().max())
-        solution = boxqp(gram, gram @ start - gap[rows].double().cpu().numpy(), start, tol=0.1 * KKT_TOL)
-        change = torch.zeros_like(c).index_put((rows,), torch.from_numpy(solution.c - start).to(c))
-        c = c.index_put((rows,), torch.from_numpy(solution.c).to(c))
-        turn = problem.velocity(mean, change)
+        solution = boxqp(gram, gram @ start - gap[rows], start, tol=0.1 * KKT_TOL)
+        change = np.zeros_like(c)
+        c[rows], change[rows] = solution.c, solution.c - start
+        turn = problem.velocity(mean, torch.from_numpy(change).to(margins))
         slope = move(slope, turn, 1.0)
         predicted = predicted + dt * problem.margin_rate(mean, turn)
 
 
-def _order_error(problem: Problem, before: Tensor, after: Tensor, c: Tensor, stiffness: float) -> float:
+def _order_error(problem: Problem, before: Tensor, after: Tensor, multipliers: Tensor, stiffness: float) -> float:
     """Bound on what is lost, in margin units, by one multiplier a point and step, whatever the order of events.
 
     For a constant kernel the step is implicit Euler on a convex loss. In function space it errs by at most √(dt excess)
@@ -149,8 +148,9 @@ def _order_error(problem: Problem, before: Tensor, after: Tensor, c: Tensor, sti
     side of the margin, or on it, add nothing. `stiffness` is dt max K_μμ.
     """
     target = 1 + OVERSHOOT
-    drop = (target - before).clamp(min=0) - (target - after).clamp(min=0)
-    excess = float((drop - c * (after - before)).sum()) / problem.count
+    start, end, c = _array(before), _array(after), _array(multipliers)
+    drop = np.maximum(target - start, 0) - np.maximum(target - end, 0)
+    excess = float((drop - c * (end - start)).sum()) / problem.count
     return math.sqrt(stiffness * max(0.0, excess))
 
 
@@ -162,3 +162,8 @@ def move(params: Params, direction: Params, length: float) -> Params:
 def norm(params: Params) -> float:
     """|W|, the Euclidean norm of all parameters."""
     return math.sqrt(sum(float(value.square().sum()) for value in params.values()))
+
+
+def _array(values: Tensor) -> np.ndarray:
+    """The numbers in float64 on the CPU; shared where they are that already."""
+    return values.double().cpu().numpy()

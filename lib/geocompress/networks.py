@@ -117,6 +117,8 @@ class OneHidden:
         With u = |β| w̃, w̃ = (ω, b), a neuron is ±√2 max(0, u·x̃): it changes by at most √2 |Δu| |x̃| while β keeps its
         sign, and by at most √2 (|u| + |u'|) |x̃| when it does not. L is the mean of that over neurons.
         """
+        if fused.available(before) and fused.available(after):
+            return fused.distance(before, after)
         u, v = (params["beta"].abs()[:, None] * _augmented(params) for params in (before, after))
         turned = before["beta"] * after["beta"] < 0
         change = torch.where(turned, u.norm(dim=1) + v.norm(dim=1), (v - u).norm(dim=1))
