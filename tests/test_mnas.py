@@ -9,6 +9,7 @@ from torch.nn import functional
 
 import reference
 from geocompress import flow, images, mnas, modules
+from geocompress.empirical import empirical_ntk
 from geocompress.flow import Status
 from geocompress.mnas import MnasCNN
 
@@ -53,7 +54,7 @@ def one_output(params, x):
         if number in (2, 4):
             x = (x + before) / math.sqrt(2)
     x = sigma(convolve(w["head"], x, 1)).mean(axis=(1, 2))
-    return (w["readout"] * x).sum() / len(x) + w["bias"]
+    return (w["readout"] * x).sum() / len(x) + w["bias"][0]
 
 
 NETS = [MnasCNN(1, 8), MnasCNN(1, 11, channels=3), MnasCNN(2, 9, stages=(1, 3))]
@@ -176,6 +177,7 @@ def test_the_module_is_the_same_network():
     jacobian = reference.jacobian(SMALL.forward, params, x)
     network = modules.ModuleNetwork(module, SMALL.width)
     torch.testing.assert_close(network.linearise(params, x).gram(), jacobian @ jacobian.T)
+    torch.testing.assert_close(empirical_ntk(network, params, x), SMALL.width * jacobian @ jacobian.T)
     with torch.no_grad():
         module.stem += 1
     assert torch.equal(params["stem"], SMALL.init(0)["stem"])

@@ -144,7 +144,7 @@ class MnasCNN:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of every parameter."""
         convolutions = {layer.name: layer.shape for block in self.blocks for layer in block.layers}
-        return {**convolutions, "readout": (20 * self.width,), "bias": ()}
+        return {**convolutions, "readout": (1, 20 * self.width), "bias": (1,)}
 
     def init(
         self, seed: int, *, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
@@ -195,12 +195,13 @@ class MnasCNN:
             entered = x
             for layer in block.layers:
                 z = layer(params[layer.name], x)
+                z = _channels_last(z) if layer.name == "stem" else z  # the others pass the order on
                 yield layer.name, z
                 x = swish(z) if layer.active else z
             if block.residual:
                 x = (entered + x) / math.sqrt(2)
         features = x.mean((2, 3))
-        yield "readout", features @ (params["readout"] / features.shape[1]) + params["bias"]
+        yield "readout", functional.linear(features, params["readout"] / features.shape[1], params["bias"])[:, 0]
 
     def _check(self, params: dict[str, Tensor], x: Tensor) -> None:
         if x.shape[1:] != (self.channels, self.size, self.size):
@@ -229,6 +230,15 @@ class MnasModule(nn.Module):
     def forward(self, x: Float[Tensor, "p c s s"]) -> Float[Tensor, " p"]:
         """Outputs f(x_μ), shape (p,)."""
         return self.network.forward(dict(self.named_parameters()), x)
+
+
+def _channels_last(z: Tensor) -> Tensor:
+    """The same numbers with the channels of a place side by side in memory: gradients then take two thirds of the time.
+
+    An image of one channel has either order, which convolutions read as channels first. Said by permutations, since
+    `contiguous(memory_format=…)` is unknown to vmap.
+    """
+    return z.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
 def _inverted(name: str, inputs: int, outputs: int, stride: int) -> Block:
