@@ -95,7 +95,7 @@ def _active_set(matrix: ndarray, q: Vector, c: Vector, goal: float) -> BoxQPSolu
             gradient = matrix.dot(c) - q  # without the rounding of many steps
             violation = kkt_residual(gradient, c)
             if violation.max() <= goal:
-                break
+                return BoxQPSolution(c, float(violation.max()), step)
         if (violation * inside).max() <= goal:
             least = np.partition(violation, max(0, n - joining))[max(0, n - joining)]
             inside |= violation >= max(goal, least)

@@ -108,7 +108,9 @@ class OneHidden:
 
     def forward(self, params: Params, x: Float[Tensor, "p d"], *, block: int | None = None) -> Float[Tensor, " p"]:
         """Outputs f(x_μ), shape (p,); `block` points at a time (default: as many as suit the device)."""
-        block = block or (len(x) if fused.available(params) else max(1, (GPU if x.is_cuda else CACHED) // self.width))
+        if block is None and fused.available(params):
+            return self.linearise(params, x).output
+        block = block or max(1, (GPU if x.is_cuda else CACHED) // self.width)
         return torch.cat([self.linearise(params, part).output for part in x.split(block)])
 
     def distance(self, before: Params, after: Params) -> float:
