@@ -420,6 +420,7 @@ def wide():
 def test_small_chunks_tiles_and_groups_leave_no_seam(chunk, outputs, factors, monkeypatch):
     module, x, z = wide(), drawn(11, 4), drawn(5, 4, seed=1)  # 3452 weights
     monkeypatch.setitem(ntk_blocks._CHUNK, "cpu", chunk)
+    monkeypatch.setattr(ntk_blocks, "_HELD", 0)
     monkeypatch.setattr(ntk_blocks, "_TILE", (2, 3))
     monkeypatch.setattr(ntk_blocks, "_pays", lambda *_: factors)
     gradients = empirical._looked_at(empirical.as_function(module, None), x, CONTRACTED)

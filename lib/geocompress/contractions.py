@@ -94,14 +94,15 @@ class SampleGradients:
 
     def _trust(self, seen: Pass, truth: Gradients) -> None:
         """Take from autograd the parameters whose gradients are right without it, up to rounding."""
-        whole = math.sqrt(sum(float(value.square().sum()) for value in truth.values()))
+        norms = {name: float(value.norm()) for name, value in truth.items()}
+        whole = math.hypot(*norms.values())
         for name in sorted(set(truth) - seen.left - seen.spoiled):
             try:
                 ours = seen.gradients([name])[name]
             except (RuntimeError, _OtherRows):  # made of parameters in a way that cannot be batched, or other rows
                 continue
             eps = torch.finfo(ours.dtype).eps
-            if float((ours - truth[name]).norm()) <= 1e4 * eps * float(truth[name].norm()) + 1e3 * eps * whole:
+            if float((ours - truth[name]).norm()) <= 1e4 * eps * norms[name] + 1e3 * eps * whole:
                 self.general.discard(name)
                 if (form := seen.form(name)) is not None:
                     self.factored[name] = form

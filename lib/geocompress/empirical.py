@@ -4,6 +4,14 @@ How a Gram matrix is made depends on the network: `networks.OneHidden` has a clo
 are products or convolutions give it from activations and back-propagated errors, one backward pass an output for a
 chunk of samples (`contractions`, `layer_factors`); what is left is differentiated sample by sample
 (`sample_gradients`).
+
+Why no library does this here (`bench/empirical_ntk.py`; float32, one thread, 512 points, ratios of times): curvlinops
+3.0 has products with the Jacobian but no kernel, and J (Jᵀ 1) takes a backward pass of all points for each point: at 32
+points 3.8 times as long on a small convolution net, 15 times on a dense one. The Gram matrix of nngeometry 0.4 takes
+2.2 times as long on both. It knows a list of modules, so neither weights that are scaled or shared in the forward pass
+nor functions, and has no cross-Gram and no budget. On the 16-layer convolution net of arXiv:2007.11471 with 23 251
+weights a backward pass a sample takes 5.2 times as long, `vmap(grad)` 1.9 times. The forward and backward pass alone,
+which nothing here can avoid, is half of our time.
 """
 
 from __future__ import annotations
@@ -17,7 +25,7 @@ from torch import Tensor, nn
 
 from geocompress.checks import Real, real
 from geocompress.contractions import SampleGradients
-from geocompress.empirical_checks import as_function, points
+from geocompress.empirical_checks import as_function, finite, points
 from geocompress.modules import ModuleNetwork
 from geocompress.networks import OneHidden, Params
 from geocompress.ntk_blocks import plan
@@ -96,7 +104,7 @@ def empirical_ntk(
             )
         results = _assembled(gradients, x1, x2, outputs == "full", layers, budget)
     for result in results.values():
-        if not all(bool(part.isfinite().all()) for part in result.split(1024)):
+        if not all(finite(part) for part in result.split(1024)):
             raise ValueError("empirical_ntk: expected finite outputs and gradients, got nan or inf; look at the points")
         result.mul_(width)
     if outputs == "full":

@@ -19,7 +19,8 @@ from torch import Tensor
 from geocompress.contractions import SampleGradients
 from geocompress.one_hidden_ntk import mirror, slices
 
-_CHUNK = defaultdict(lambda: 1024, cpu=64)  # samples of a pass: enough to fill a machine, few enough to stay in caches
+_CHUNK = defaultdict(lambda: 1024, cpu=64)  # samples of a pass, enough to fill a machine
+_HELD = 2**22  # numbers of a pass for which more samples are taken: small ones cost their calls
 _TILE = (128, 1024)  # least and largest side of a tile of pairs
 _ELEMENTWISE = 10  # cost of one entry of a product of two tiles, in multiply-adds of a product of matrices
 
@@ -141,7 +142,8 @@ def plan(gradients: SampleGradients, p: int, q: int | None, *, separate: bool, b
     largest = max(whole.values(), default=0)
     sample = gradients.held + 2 * largest + (2 * count * sum(gradients.sizes[n] for n in gradients.general))
     tile = max(1, min(_TILE[1], max(_TILE[0], p // 8), math.isqrt(int(budget / 24))))
-    chunk = max(1, min(_CHUNK[gradients.home.device.type], max(p, q or 0), int(budget / 3 / sample)))
+    most = max(_CHUNK[gradients.home.device.type], _HELD // sample)
+    chunk = max(1, min(most, max(p, q or 0), int(budget / 3 / sample)))
     room = int((budget - 3 * tile**2 - chunk * sample) / (p + 2 * chunk))
     if room < count:
         need = (sample + (p + 2) * count) * 1.15 * gradients.home.element_size() / 1e9
