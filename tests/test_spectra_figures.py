@@ -36,7 +36,7 @@ def test_an_eigenfunction_of_x_1_varies_from_left_to_right_and_is_drawn_in_its_o
     for found, expected in zip(drawn, (along, along.T, -along, -along.T), strict=True):
         np.testing.assert_allclose(found, expected)
     coordinates = axes[0, 0].collections[0].get_coordinates()
-    np.testing.assert_array_equal(coordinates[2, :, 0], axis)  # x_1 to the right
+    np.testing.assert_allclose((coordinates[2, 1:, 0] + coordinates[2, :-1, 0]) / 2, axis)  # x_1 to the right
     assert [line.get_xdata()[0] for line in axes[1, 1].lines] == [-0.3, 1.2]
     assert [ax.get_title() for ax in axes[0]] == ["$\\varphi_{1}$", "$\\varphi_{2}$"]
     assert [ax.get_ylabel().split("\n")[0] for ax in axes[:, 0]] == ["first", "second"]
@@ -94,3 +94,15 @@ def test_net_and_machine_are_told_apart():
     np.testing.assert_array_equal(machine.get_ydata(), [0.2, 0.05])
     assert star.get_xdata()[0] == 1.5
     assert ax.get_legend_handles_labels()[1] == ["the net at time $t$", "machine, NTK frozen at $t$"]
+
+
+def test_ratios_are_held_against_one_with_plain_numbers():
+    figure, ax = plt.subplots()
+    ax.set(xscale="log", yscale="log")
+    ax.plot([64, 512], [0.3, 4.0])
+    assert spectra_figures.against_one(ax, "error, this / that").get_ylabel() == "error, this / that"
+    assert set(ax.lines[1].get_ydata()) == {1}
+    figure.canvas.draw()
+    low, high = ax.get_ylim()
+    shown = [text.get_text() for text, y in zip(ax.get_yticklabels(), ax.get_yticks(), strict=True) if low < y < high]
+    assert shown == ["0.5", "1", "2"]

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
+from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import ArrayLike
 
 from geocompress.checks import Real
 from geocompress.figures import COLOURS
 
+SIGNED = mpl.colormaps["RdBu_r"].resampled(25)  # few colours: contours can be followed, and the picture is light
 ALIGNMENTS = {
     "alignment": ("whole kernel", "black", "-"),
     "alignment_readout": ("readout part", "orange", "--"),
@@ -52,7 +55,7 @@ def eigenfunctions(
     for row, (name, picture) in zip(axes, pictures.items(), strict=True):
         for r, ax in enumerate(row):
             shown = picture[:, :, r] / np.abs(picture[:, :, r]).max()
-            ax.pcolormesh(axis, axis, shown, cmap="RdBu_r", vmin=-1, vmax=1, shading="gouraud", rasterized=True)
+            ax.pcolormesh(axis, axis, shown, cmap=SIGNED, vmin=-1, vmax=1, shading="nearest", rasterized=True)
             for edge in edges:
                 ax.axvline(edge, color="0.1", linewidth=0.8)
             ax.grid(visible=False)
@@ -136,6 +139,14 @@ def machines_in_time(ax: Axes, run: pd.DataFrame, t_star: Real | None = None) ->
     )
     ax.set(yscale="log", ylabel="test error $\\varepsilon$")
     return _timed(ax, moving, t_star)
+
+
+def against_one(ax: Axes, ylabel: str) -> Axes:
+    """Finish a drawing of ratios against p: a dashed line at 1, plain numbers at the ticks."""
+    ax.axhline(1, color="0.4", linestyle="--", zorder=0)
+    ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_locator=NullLocator())
+    ax.set(xlabel="number of training points $p$", ylabel=ylabel)
+    return ax
 
 
 def _timed(ax: Axes, moving: pd.DataFrame, t_star: Real | None) -> Axes:
