@@ -86,6 +86,18 @@ class Scaled(nn.Module):
         return torch.tanh(-x @ (2 * self.second)) @ self.last / len(self.last)
 
 
+class Numbers(nn.Module):
+    """Parameters that are single numbers: a gain, a shift and an output that one of them is added to."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain, self.shift, self.last = (nn.Parameter(drawn(1, seed=seed)[0]) for seed in range(3))
+        self.first = nn.Linear(4, 5, dtype=torch.float64)
+
+    def forward(self, x):
+        return (self.gain * torch.tanh(self.first(x) + self.shift)).sum(1) + self.last
+
+
 class ScaledConvolution(nn.Module):
     """As published code for such nets has it: a weight in parts, joined and scaled before it is used."""
 
@@ -202,6 +214,7 @@ def sequential(*layers):
 
 FLAT, IMAGES, SEQUENCES = drawn(6, 4), drawn(5, 4, 9, 9), drawn(5, 5, 3)
 CASES = {
+    "numbers": (Numbers, FLAT),
     "dense": (lambda: sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 8), nn.Tanh(), nn.Linear(8, 1)), FLAT),
     "without bias": (lambda: sequential(nn.Linear(4, 9, bias=False), nn.SiLU(), nn.Linear(9, 3, bias=False)), FLAT),
     "convolution": (

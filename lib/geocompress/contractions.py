@@ -181,7 +181,8 @@ class Pass:
     def _of_sources(self, weight: Weight, rows: Float[Tensor, "n c ..."]) -> Gradients:
         """Gradients of the parameters a weight was made of."""
         if weight.factor is not None:
-            gradient = (rows.transpose(-1, -2) if weight.flipped else rows).flatten(2)
+            rows = rows.transpose(-1, -2) if weight.flipped else rows
+            gradient = rows.reshape(*rows.shape[:2], -1)  # a number, too, is a vector of one entry
             return {weight.sources[0]: gradient if weight.factor == 1 else gradient.mul_(weight.factor)}
         leaves = [self._leaves[name] for name in weight.sources]
         options = {"is_grads_batched": True, "retain_graph": True, "allow_unused": True}
