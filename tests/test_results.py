@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from geocompress import grids, store
@@ -10,13 +11,18 @@ FOLDER = store.results_directory()
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 COUNT = 4  # rows of each file that are computed again
 
-# What comes out again, and how closely on another processor. The start of a training (λ and time at t*) to rounding;
-# its end, where rounding grows, and other test points, to less than what seeds differ by. A kernel machine is unique.
+# What comes out again, and how closely on another processor: λ and time at t* to rounding; the end of a training, where
+# rounding grows, and other test points, to less than what seeds differ by. A kernel machine is unique.
 COLUMNS = {
     "network": {"lambda_star": 1e-3, "t_star": 1e-3, "test_error": 0.15},
     "kernel": {"test_error": 0.02, "layer_width": 1e-5, "support": 0.02},
+    "ntk": {"lambda_star": 1e-3, "t_star": 1e-3, "svc_init": 0.15, "svc_star": 0.15},
 }
-CHEAPER = {"network": {"test_size": 20_000}, "kernel": {}}  # in place of the published values
+CHEAPER = {"network": {"test_size": 20_000}, "kernel": {}, "ntk": {"test_size": 20_000}}  # for the published values
+# Rounding decides where a single training goes once a neuron rests on a kink: a change of 10⁻¹⁵ in the weights moved
+# λ(t*) of one network in ten by 10 %, and the error at the end of one in thirty by a factor 2, their means by nothing.
+# So trainings are held to the tolerance in the median of COUNT rows, machines in each.
+JUDGED = {"network": np.median, "kernel": np.max, "ntk": np.median}
 
 
 def read(name):
@@ -48,9 +54,11 @@ def test_rows_fill_their_grid_and_come_from_clean_commits(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_cheap_rows_come_out_again(name):
-    rows, grid = store.load(name).set_index("key"), read(name)
+    rows, grid, found = store.load(name).set_index("key"), read(name), []
     for config in cheapest(grid.configs):
         published = rows.loc[store.key(config)]
         again = grid.experiment.point(dataclasses.replace(config, **CHEAPER[published.experiment]))
-        for column, tolerance in COLUMNS[published.experiment].items():
-            assert again[column] == pytest.approx(published[column], rel=tolerance), column
+        columns = COLUMNS[published.experiment]
+        found.append([abs(again[column] / published[column] - 1) / bound for column, bound in columns.items()])
+    judged = JUDGED[published.experiment](found, axis=0)
+    assert (judged <= 1).all(), dict(zip(columns, judged, strict=True))
