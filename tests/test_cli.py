@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from geocompress import __main__ as cli
-from geocompress import notebooks, store
+from geocompress import grids, notebooks, store
 
 CHAPTER = """# ---
 # jupyter:
@@ -178,10 +178,98 @@ def test_a_sweep_is_computed_as_told(results, arguments, batches):
     assert {row["status"] for row in rows} == {"FITTED"}
 
 
+KERNELS = (
+    "experiment: kernel\ndevice: {device}\nd: 2\ngrids: [{{p: [16, 32], seed: [0, 1]}}, {{p: 64}}]\ntest_size: 10\n"
+)
+
+
+@pytest.fixture
+def kernels(results):
+    (results / "small.yaml").write_text(KERNELS.format(device="cpu"))
+    return results
+
+
+def test_a_grid_that_is_no_published_one_is_cached(kernels, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "code_version", lambda: "abc")
+    told = ["small", "-f", str(kernels / "small.yaml"), "--memory-gb", "0.1", "--jobs", "1"]
+    assert cli.main(["sweep", *told]) == 0
+    rows = kernels / "cache" / "abc" / "small.jsonl"
+    assert capsys.readouterr().out == f"{rows}\n"
+    assert len(rows.read_text().splitlines()) == 5
+    assert cli.main(["status", *told[:3]]) == 0
+    assert capsys.readouterr().out == f"small: 5 of 5 points done ({rows})\n"
+    assert cli.main(["status", "small"]) == 1  # the published ones are other rows
+
+
+def test_a_device_is_a_place_and_no_part_of_a_point(kernels, capsys):
+    """A grid for another device, filled by this one."""
+    (kernels / "small.yaml").write_text(KERNELS.format(device="meta"))
+    told = ["sweep", "small", "--output", str(kernels / "rows.jsonl")]
+    assert cli.main(told) == 2  # that device holds no numbers
+    (kernels / "small.yaml").write_text(KERNELS.format(device="cpu"))
+    assert cli.main([*told, "--device", "cpu:0", "--jobs", "1"]) == 0
+    rows = [json.loads(line) for line in (kernels / "rows.jsonl").read_text().splitlines()]
+    configs = grids.read(kernels / "small.yaml").configs
+    assert sorted(row["key"] for row in rows) == sorted(store.key(config) for config in configs)
+    assert all(row["device"].startswith("cpu") for row in rows)
+
+
+def test_status_tells_what_is_done_missing_and_failed(kernels, capsys):
+    configs = grids.read(kernels / "small.yaml").configs
+    said = ("SEPARATED", "FAILED", "FAILED", "INSEPARABLE")
+    for config, status in zip(configs, said, strict=False):
+        row = {
+            "key": store.key(config),
+            "status": status,
+            "error": "ValueError: one class" if status == "FAILED" else None,
+        }
+        store.append("small", row, directory=kernels, required=())
+    before = (kernels / "small.jsonl").read_bytes()
+    assert cli.main(["status"]) == 1
+    out = capsys.readouterr().out
+    assert f"small: 1 of 5 points done, 2 failed, 1 ended INSEPARABLE, 1 missing ({kernels / 'small.jsonl'})\n" in out
+    table = [line.split() for line in out.splitlines() if line.startswith("  ")]
+    assert table[:4] == [
+        ["p", "done", "failed", "INSEPARABLE", "missing"],
+        ["16", "1", "1", "0", "0"],
+        ["32", "0", "1", "1", "0"],
+        ["64", "0", "0", "0", "1"],
+    ]
+    assert "  2 × ValueError: one class, first at p = 16, seed = 1\n" in out
+    assert "tiny: 0 of 3 points done, 3 missing" in out
+    assert (kernels / "small.jsonl").read_bytes() == before
+
+
+def test_failed_points_end_a_sweep_with_1_and_are_retried_on_request(kernels, capsys):
+    config = grids.read(kernels / "small.yaml").configs[0]
+    row = {"key": store.key(config), "status": "FAILED", "error": "ValueError: one class"}
+    store.append("small", row, directory=kernels, required=())
+    assert cli.main(["sweep", "small", "--jobs", "1"]) == 1
+    said = "1 of 5 points failed, the first with ValueError: one class; --retry-failed computes them again"
+    assert said in capsys.readouterr().err
+    assert cli.main(["sweep", "small", "--jobs", "1", "--retry-failed"]) == 0
+    assert cli.main(["status", "small"]) == 0
+
+
+def test_wrong_types_are_refused(tmp_path):
+    """As a process of its own, where the types are not checked as in these tests."""
+    (tmp_path / "bad.yaml").write_text("p: 64.5\n")
+    command = [sys.executable, "-m", "geocompress", "sweep", "bad", "-f", "bad.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert (
+        done.stderr
+        == "geocompress sweep: bad.yaml: p: expected an integer ≥ 1, got 64.5 (float); convert it with int(…)\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["absent"], "expected the name of a grid among tiny, got 'absent'"),
+        (["absent"], "expected the name of a grid among tiny, got 'absent'; or give a grid by -f"),
+        (["absent", "-f", "nowhere.yaml"], "nowhere.yaml"),
+        (["tiny", "--output", "rows.csv"], "--output: expected a file that ends in .jsonl, got rows.csv"),
+        (["tiny", "--memory-gb", "1"], "memory_gb: expected none, for train_network takes no budget, got 1.0"),
         (["tiny", "--jobs", "0"], "--jobs: expected an integer ≥ 1, got 0"),
         (["tiny", "--threads", "0"], "--threads: expected an integer ≥ 1, got 0"),
         (["tiny", "--batch", "-1"], "--batch: expected an integer ≥ 1, got -1"),

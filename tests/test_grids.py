@@ -1,5 +1,6 @@
 """Grids: every point of the parts once, under the experiment that the file names; what is wrong is named."""
 
+import itertools
 import re
 
 import pytest
@@ -67,7 +68,7 @@ def test_points_of_two_parts_that_are_equal_count_once(tmp_path):
         ("p: 64.0", TypeError, "'p'"),
         ("p: [64, -1]", ValueError, "p: expected an integer ≥ 1, got -1"),
         ("p: [[64]]", TypeError, "'p'"),
-        ("p: {a: 1}", TypeError, "'p'"),
+        ("p: {a: 1}", ValueError, "p: expected {result: …, column: …, where: …}"),
         ("alpha: 1e-6", ValueError, "alpha: expected a number, got the text '1e-6'; in YAML write 1.0e-06"),
         ("max_time: inf", ValueError, "max_time: expected a number, got the text 'inf'; in YAML write .inf"),
         ("p: [8, '16']", ValueError, "p: expected a number, got the text '16'; in YAML write 16.0"),
@@ -91,10 +92,53 @@ def test_a_missing_file_is_said(tmp_path):
 
 
 def test_a_budget_reaches_what_takes_one():
-    row = grids.EXPERIMENTS["kernel"].within(0.5)(KernelConfig(d=2, p=32, test_size=10))
+    row = grids.EXPERIMENTS["kernel"].within(0.5)[1](KernelConfig(d=2, p=32, test_size=10))
     assert row == grids.EXPERIMENTS["kernel"].point(KernelConfig(d=2, p=32, test_size=10)) | {
         name: row[name] for name in ("wall_s", "test_s", "started")
     }
-    with pytest.raises(ValueError, match="memory_gb: expected None, for train_network takes no budget, got 1"):
+    with pytest.raises(ValueError, match="memory_gb: expected none, for train_network takes no budget, got 1"):
         grids.EXPERIMENTS["network"].within(1.0)
-    assert grids.EXPERIMENTS["network"].within(None) is experiments.train_network
+    assert grids.EXPERIMENTS["network"].within(None) == (None, experiments.train_network)
+    assert grids.EXPERIMENTS["kernel"].within(None) == (kernel_experiments.MEMORY_GB, kernel_experiments.train_kernel)
+
+
+LOOKED_UP = """
+experiment: kernel
+method: svc_laplace_compressed
+amplification: {result: nets, column: lambda_star, where: {alpha: 1.0e-6}}
+d: 2
+p: [16, 32]
+seed: [0, 1]
+"""
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """Two networks a sample, one of them lazy, with λ(t*) = p + seed in the feature regime."""
+    monkeypatch.setenv("GEOCOMPRESS_RESULTS", str(tmp_path))
+    for p, seed, alpha in itertools.product((16, 32), (0, 1), (1e-6, 1e6)):
+        row = dict.fromkeys(store.COLUMNS) | {"task": "stripe", "d": 2, "p": p, "seed": seed, "alpha": alpha}
+        store.append("nets", row | {"lambda_star": float(p + seed) if alpha < 1 else 1.0, "key": f"{p} {seed} {alpha}"})
+
+
+@pytest.mark.usefixtures("published")
+def test_a_field_takes_what_a_published_result_has_for_the_same_sample(tmp_path):
+    configs = grids.read(written(tmp_path, LOOKED_UP)).configs
+    assert {(c.p, c.seed): c.amplification for c in configs} == {(16, 0): 16, (16, 1): 17, (32, 0): 32, (32, 1): 33}
+
+
+@pytest.mark.usefixtures("published")
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (", where: {alpha: 1.0e-6}", "", "expected one row with .* got 2"),
+        ("seed: [0, 1]", "seed: 5", "expected one row with .* got 0"),
+        ("lambda_star", "lambda_moon", "expected columns lambda_moon"),
+        ("result: nets", "result: absent", "run its sweep first"),
+        ("column: lambda_star, ", "", "expected {result"),
+        ("amplification:", "lambda:", "expected a field, got 'lambda'"),
+    ],
+)
+def test_a_lookup_that_finds_nothing_is_refused(tmp_path, old, new, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        grids.read(written(tmp_path, LOOKED_UP.replace(old, new)))

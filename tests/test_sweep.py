@@ -154,6 +154,26 @@ def test_the_processors_are_shared_out(monkeypatch, points, p, told, expected):
 
 
 @pytest.mark.parametrize(
+    ("p", "memory_gb", "jobs"),
+    [(1000, 8.0, 8), (10**5, 8.0, 1), (10**5, 3.0, 4), (10**5, 100.0, 1), (16_000, 8.0, 1), (12_000, 8.0, 2)],
+)
+def test_budgets_of_memory_are_shared_out(monkeypatch, p, memory_gb, jobs):
+    """12 of 16 GB, where a point takes its budget or 32 bytes for each pair of its points."""
+    monkeypatch.setattr(shares.joblib, "cpu_count", lambda: 8)
+    monkeypatch.setattr(shares, "_memory", lambda: 16 * 10**9)
+    told = {"jobs": None, "threads": None, "batch": None, "batches": False}
+    assert shares.choose([Config(p)] * 20, **told, memory_gb=memory_gb) == (jobs, 1, 1)
+
+
+def test_a_device_is_where_points_are_computed_and_not_which_they_are(tmp_path):
+    config = Sized(p=3, device="cuda")  # that this machine may lack
+    frame = run(lambda config: {"told": config.device}, [config], tmp_path, device="cpu")
+    assert frame.loc[0, ["key", "told", "device"]].tolist() == [store.key(config), "cpu", "cpu"]
+    with pytest.raises(ValueError, match=r"device: expected .* got 'abacus'"):
+        run(square, [config], tmp_path, device="abacus")
+
+
+@pytest.mark.parametrize(
     ("p", "batches", "batch"), [(1024, True, 244), (10**4, True, 25), (1, True, 256), (1024, False, 1)]
 )
 def test_a_gpu_gets_batches_as_its_memory_allows(monkeypatch, p, batches, batch):

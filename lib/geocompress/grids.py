@@ -7,11 +7,16 @@
       - {p: [128, 256], seed: [0, 1, 2]}  # values and of those above, and a field of its own wins
       - {p: [512], seed: [0]}
 
+A field may take what a published result has for the same task, d, p and seed:
+
+    amplification: {result: stripe-network, column: lambda_star, where: {alpha: 1.0e-6}}
+
 Fields that are left out have their defaults. Points that are equal count once, in the order of the file.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import math
@@ -19,9 +24,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from geocompress import experiments, kernel_experiments, ntk_experiments, provenance, sweep
+import numpy as np
+import pandas as pd
+
+from geocompress import experiments, kernel_experiments, ntk_experiments, provenance, store, sweep
+from geocompress.checks import real
 
 EXPERIMENT, PARTS = "experiment", "grids"  # the keys of a file that are no fields
+SAMPLE = ("task", "d", "p", "seed")  # fields that say which sample a point is about
 
 
 class Experiment(NamedTuple):
@@ -39,17 +49,19 @@ class Experiment(NamedTuple):
     together: sweep.Points | None
     success: str
 
-    def within(self, memory_gb: float | None) -> sweep.Point:
-        """The function of a point, on a budget of memory in 10⁹ bytes unless that is None.
+    def within(self, memory_gb: float | None) -> tuple[float | None, sweep.Point]:
+        """The budget of memory of a point in 10⁹ bytes, its own default for None, and the function that keeps to it.
 
         Raises:
-            ValueError: if the function takes no budget.
+            ValueError: if the function takes no budget, or none that is not positive and finite.
         """
+        budget = inspect.signature(self.point).parameters.get("memory_gb")
         if memory_gb is None:
-            return self.point
-        if "memory_gb" not in inspect.signature(self.point).parameters:
-            raise ValueError(f"memory_gb: expected None, for {self.point.__name__} takes no budget, got {memory_gb}")
-        return functools.partial(self.point, memory_gb=memory_gb)
+            return (None if budget is None else budget.default), self.point
+        if budget is None:
+            raise ValueError(f"memory_gb: expected none, for {self.point.__name__} takes no budget, got {memory_gb}")
+        memory_gb = real(memory_gb, "memory_gb", 0)
+        return memory_gb, functools.partial(self.point, memory_gb=memory_gb)
 
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -66,6 +78,11 @@ class Grid(NamedTuple):
 
     experiment: Experiment
     configs: list[Any]
+
+
+def published() -> list[str]:
+    """Names of the grids in the folder of published rows."""
+    return sorted(path.stem for path in store.results_directory().glob("*.yaml"))
 
 
 def read(path: Path) -> Grid:
@@ -93,7 +110,7 @@ def parse(values: Mapping[str, Any]) -> Grid:
     if not isinstance(name, str) or name not in EXPERIMENTS:
         raise ValueError(f"{EXPERIMENT}: expected one of {', '.join(EXPERIMENTS)}, got {name!r}")
     experiment = EXPERIMENTS[name]
-    points = [config for part in _parts(values) for config in sweep.grid(experiment.config, **part)]
+    points = [config for part in _parts(values) for config in _points(experiment.config, part)]
     return Grid(experiment, list({provenance.key(config): config for config in points}.values()))
 
 
@@ -129,6 +146,34 @@ def _parts(values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         for name, value in fields.items():
             _refuse_text_for_number(name, value)
         yield fields
+
+
+def _points(config_type: type, fields: dict[str, Any]) -> list[Any]:
+    """Configurations of a part: every combination, then what is looked up for each."""
+    looked_up = {name: value for name, value in fields.items() if isinstance(value, dict)}
+    points = sweep.grid(config_type, **{name: value for name, value in fields.items() if name not in looked_up})
+    for name, lookup in looked_up.items():
+        if name not in {field.name for field in dataclasses.fields(config_type)}:
+            raise TypeError(f"{config_type.__name__}: expected a field, got {name!r}")
+        if not {"result", "column"} <= lookup.keys() <= {"result", "column", "where"}:
+            raise ValueError(f"{name}: expected {{result: …, column: …, where: …}}, got {lookup}")
+        rows = store.load(lookup["result"], missing_ok=True)
+        points = [dataclasses.replace(point, **{name: _published(rows, point, lookup)}) for point in points]
+    return points
+
+
+def _published(rows: pd.DataFrame, point: Any, lookup: Mapping[str, Any]) -> float:
+    """The number in the one row of a result that belongs to a point."""
+    wanted = {name: getattr(point, name) for name in SAMPLE} | lookup.get("where", {})
+    if unknown := sorted({*wanted, lookup["column"]} - {*rows}):
+        raise ValueError(f"{lookup['result']}: expected columns {', '.join(unknown)}, got none; run its sweep first")
+    found = rows[np.logical_and.reduce([rows[name] == value for name, value in wanted.items()])]
+    if len(found) != 1:
+        raise ValueError(
+            f"{lookup['result']}: expected one row with {wanted}, got {len(found)}; "
+            "run its sweep first, or say more under `where`"
+        )
+    return float(found[lookup["column"]].iloc[0])
 
 
 def _refuse_text_for_number(name: object, value: Any) -> None:

@@ -16,6 +16,10 @@ import torch
 # Memory of one training for each pair of a point and a neuron: eight arrays of eight bytes.
 BYTES = 64
 SHARE = 0.5  # of the memory there is
+# A point that keeps to a budget of memory needs no more than this for each pair of training points, as a kernel machine
+# does when all are support vectors.
+BYTES_SQUARED = 32
+SHARE_BUDGETS = 0.75
 # Pairs from which processors that are left over go to a training as threads: the first size beyond what was measured.
 # Up to there threads never paid clearly (`bench/parallel.py`), so this branch is a guess.
 THREADS_FROM = 2**21
@@ -30,7 +34,16 @@ class Share(NamedTuple):
     batch: int
 
 
-def choose(configs: Sequence[Any], *, jobs: int | None, threads: int | None, batch: int | None, batches: bool) -> Share:
+def choose(
+    configs: Sequence[Any],
+    *,
+    jobs: int | None,
+    threads: int | None,
+    batch: int | None,
+    batches: bool,
+    device: str | None = None,
+    memory_gb: float | None = None,
+) -> Share:
     """What was told, and what was not by this rule.
 
     On a CPU: a process of one thread for each processor, since one training uses several threads badly. Fewer processes
@@ -46,14 +59,18 @@ def choose(configs: Sequence[Any], *, jobs: int | None, threads: int | None, bat
         threads: threads of each process.
         batch: points computed at a time.
         batches: whether several points can be computed at a time at all.
+        device: where to compute, instead of the devices of the configs unless None.
+        memory_gb: budget in 10⁹ bytes that each point keeps to; None where there is none.
     """
     pairs = max((getattr(config, "p", 0) * getattr(config, "width", 0) for config in configs), default=0)
-    on_gpu = [str(config.device) for config in configs if str(getattr(config, "device", "cpu")).startswith("cuda")]
+    devices = [device or str(getattr(config, "device", "cpu")) for config in configs]
+    on_gpu = [device for device in devices if device.startswith("cuda")]
     if on_gpu:
         room = min(_fitting(torch.cuda.mem_get_info(device)[0], pairs) for device in set(on_gpu)) if batches else 1
         return Share(jobs or 1, threads or 1, batch or max(1, min(room, LARGEST)))
     processors = joblib.cpu_count()
-    fitting = max(1, min(processors, len(configs), _fitting(_memory(), pairs)))
+    room = _fitting(_memory(), pairs) if memory_gb is None else _budgets(_memory(), configs, memory_gb)
+    fitting = max(1, min(processors, len(configs), room))
     left_over = processors // fitting if pairs > THREADS_FROM and not jobs else 1
     return Share(jobs or fitting, threads or left_over, batch or 1)
 
@@ -61,6 +78,13 @@ def choose(configs: Sequence[Any], *, jobs: int | None, threads: int | None, bat
 def _fitting(memory: int, pairs: int) -> int:
     """Trainings of that size that fit into the share of the memory."""
     return int(SHARE * memory // (BYTES * pairs)) if pairs else sys.maxsize
+
+
+def _budgets(memory: int, configs: Sequence[Any], memory_gb: float) -> int:
+    """Points on that budget that fit into the share of the memory."""
+    p = max((getattr(config, "p", 0) for config in configs), default=0)
+    need = min(1e9 * memory_gb, BYTES_SQUARED * p**2)
+    return int(SHARE_BUDGETS * memory / need) if need else sys.maxsize
 
 
 def _memory() -> int:

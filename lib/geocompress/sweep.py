@@ -1,40 +1,34 @@
-"""A grid of configs becomes a table of rows, in processes or in batches; what is finished is on disk, resumable.
+"""A grid of configs becomes a table of rows, here or on a cluster; what is finished is on disk, resumable.
 
 A config is an instance of a frozen dataclass, a point of the sweep is `function(config) → row`. Rows lie in
 NAME.jsonl under the key of their config. In the cache, where they lie unless told otherwise, each version of the
 library has a folder of its own: rows that other code computed are never taken for this one's.
 """
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import itertools
-import time
-import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
-import threadpoolctl
-import torch
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
 from geocompress import store
-from geocompress.checks import Whole, integer
-from geocompress.provenance import code_version
-from geocompress.shares import choose
+from geocompress.checks import Real, Whole, integer, real
+from geocompress.progress import Forecast
+from geocompress.provenance import check_device, code_version
+from geocompress.workers import DONE, FAILED, Group, Local, Point, Points, Work, Workers, WorkersLost
 
-FAILED = "FAILED"  # status of a point whose function raised
-DONE = "DONE"  # status of a point whose row has none of its own
+__all__ = ["DONE", "FAILED", "MISSING", "FailedPoints", "Point", "Points", "WorkersLost", "grid", "run", "status"]
+
+MISSING = "MISSING"  # status of a point without a row
 REQUIRED = ("key", "status")
-
-Point = Callable[[Any], Mapping[str, Any]]
-Points = Callable[[list[Any]], Sequence[Mapping[str, Any]]]
-Group = list[tuple[str, Any]]  # keys and configs
 
 
 class FailedPoints(UserWarning):
@@ -70,6 +64,9 @@ def run(
     threads: Whole | None = None,
     together: Points | None = None,
     batch: Whole | None = None,
+    device: str | None = None,
+    memory_gb: Real | None = None,
+    cluster: Workers | None = None,
     progress: bool = True,
     retry_failed: bool = False,
 ) -> pd.DataFrame:
@@ -87,15 +84,25 @@ def run(
     disk when all of it is done. If `together` raises, its points are computed one by one, and their rows say why under
     `batch_error`.
 
+    With `device`, points are computed there instead of on the `device` of their configs, and are the same points: they
+    keep their keys. `memory_gb` says what budget each point keeps to, in 10⁹ bytes. With `cluster`, see
+    `cluster.connect`, its workers compute, however many there are, and this process alone writes.
+
     Raises:
-        TypeError, ValueError: if a config is no frozen dataclass; jobs, threads or batch is not an integer ≥ 1; or
-            batch is more than 1 without `together`.
-        RuntimeError: if a process was killed, most often for memory.
+        TypeError, ValueError: if a config is no frozen dataclass; jobs, threads or batch is not an integer ≥ 1; batch
+            is more than 1 without `together`; there is no such device; jobs are told to a cluster, or it is no match.
+        WorkersLost: a RuntimeError, if processes that computed are gone.
+        OSError: if the disk refuses a row.
     """
     told = {"jobs": jobs, "threads": threads, "batch": batch}
     told = {name: None if value is None else integer(value, name) for name, value in told.items()}
     if together is None and (told["batch"] or 1) > 1:
         raise ValueError(f"batch: expected 1 without `together`, got {batch}; pass a function of a list of configs")
+    if cluster is not None and jobs is not None:
+        raise ValueError(f"jobs: expected None with a cluster, which has workers of its own, got {jobs}")
+    if device is not None and cluster is None:  # those of a cluster are not here
+        check_device(device)
+    told["memory_gb"] = None if memory_gb is None else real(memory_gb, "memory_gb", 0)
     directory = store.cache_directory() / code_version() if directory is None else Path(directory)
     wanted = {store.key(config): config for config in configs}
     rows = _on_disk(name, directory)
@@ -104,25 +111,39 @@ def run(
         for key, config in wanted.items()
         if key not in rows or (retry_failed and rows[key]["status"] == FAILED)
     }
-    bar = tqdm(
-        total=len(wanted), initial=len(wanted) - len(todo), desc=name, unit="run", disable=None if progress else True
-    )
-    chosen = choose(list(todo.values()), **told, batches=together is not None)
-    groups = _groups(todo, chosen.batch)
-    jobs = min(chosen.jobs, len(groups))
-    with bar, contextlib.closing(_outcomes(function, together, groups, jobs, chosen.threads)) as outcomes:
+    place = cluster if cluster is not None and todo else Local()
+    share = place.choose(list(todo.values()), **told, batches=together is not None, device=device)
+    groups = _groups(todo, share.batch)
+    jobs = min(share.jobs, len(groups))
+    with contextlib.closing(place.outcomes(Work(function, together, share.threads, device), groups, jobs)) as outcomes:
         try:
-            for row in outcomes:
+            for row in _shown(outcomes, Forecast(wanted, rows, todo), name, progress):
                 rows[row["key"]] = store.append(name, row, directory=directory, required=REQUIRED)
-                bar.update()
-        except TerminatedWorkerError as error:
-            raise RuntimeError(
-                f"sweep {name}: a process was killed, perhaps for memory; finished rows are in {directory}, "
-                f"run again with fewer jobs than {jobs}"
-            ) from error
+        except WorkersLost as error:
+            raise WorkersLost(f"sweep {name}: {error}; finished rows are in {directory}") from error
     asked = [rows[key] for key in wanted]
     _report_failures(name, asked)
     return store.frame(asked, columns=REQUIRED)
+
+
+def status(configs: Iterable[Any], *, name: str, directory: str | Path) -> pd.DataFrame:
+    """One line per config, in their order: its fields, `key`, `status` (MISSING without a row) and `error`.
+
+    Reading changes nothing on disk.
+
+    Raises:
+        TypeError: if a config is no frozen dataclass.
+    """
+    rows = {row["key"]: row for row in store.read(name, directory=directory, required=REQUIRED, missing_ok=True)}
+    wanted = {store.key(config): config for config in configs}
+    return store.frame(
+        [
+            store.describe(config)
+            | {"key": key, "status": rows.get(key, {}).get("status", MISSING), "error": rows.get(key, {}).get("error")}
+            for key, config in wanted.items()
+        ],
+        columns=(*REQUIRED, "error"),
+    )
 
 
 def _alternatives(name: str, value: Any) -> list[Any]:
@@ -150,60 +171,21 @@ def _groups(todo: dict[str, Any], batch: int) -> list[Group]:
     return [group[i : i + batch] for group in alike.values() for i in range(0, len(group), batch)]
 
 
-def _outcomes(function: Point, together: Points | None, groups: list[Group], jobs: int, threads: int) -> Iterator[dict]:
-    """Rows as they finish, in any order."""
-    if jobs <= 1:
-        for group in groups:
-            yield from _group_outcomes(function, together, group, threads)
-        return
-    with joblib.parallel_config(backend="loky", inner_max_num_threads=threads):
-        # one group at a time for each process: a finished row never waits for another
-        parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
-    work = (joblib.delayed(_group_outcomes)(function, together, group, threads) for group in groups)
-    with contextlib.closing(parallel(work)) as finished:
-        yield from itertools.chain.from_iterable(finished)
-
-
-def _group_outcomes(function: Point, together: Points | None, group: Group, threads: int) -> Iterable[dict]:
-    """Rows of points that are computed together, or one by one where that fails or there is only one."""
-    told = {}
-    if together is not None and len(group) > 1:
-        started = time.perf_counter()
-        try:
-            with _limited(threads):
-                found = [store.plain(row) for row in together([config for _, config in group])]
-            wall_s = (time.perf_counter() - started) / len(group)
-            return [
-                {"wall_s": wall_s} | store.describe(config) | {"status": DONE} | row | {"key": key}
-                for (key, config), row in zip(group, found, strict=True)
-            ]
-        except Exception as error:  # one bad point may not take the others with it
-            told = {"batch_error": f"{type(error).__name__}: {error}"}
-    return [_outcome(function, config, key, threads) | told for key, config in group]
-
-
-def _outcome(function: Point, config: Any, key: str, threads: int) -> dict:
-    """Row of one point, as plain values that travel between processes; of a failure, too."""
-    row = store.describe(config)
-    started = time.perf_counter()
-    try:
-        with _limited(threads):
-            row |= {"status": DONE} | store.plain(function(config))
-    except Exception as error:  # whatever one point raises is recorded and shown; it may not end the others
-        where = traceback.format_exception(error)[-2:]
-        row |= {"status": FAILED, "error": f"{type(error).__name__}: {error}", "traceback": "".join(where)}
-    return {"wall_s": time.perf_counter() - started} | row | {"key": key}
-
-
-@contextlib.contextmanager
-def _limited(threads: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with threadpoolctl.threadpool_limits(threads):
-            yield
-    finally:
-        torch.set_num_threads(before)
+def _shown(outcomes: Iterable[dict], forecast: Forecast, name: str, progress: bool) -> Iterator[dict]:
+    """Pass rows on, and show how far a sweep is once they are taken."""
+    bar = tqdm(
+        total=forecast.total,
+        initial=forecast.total - forecast.left,
+        desc=name,
+        bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} runs [{elapsed}{postfix}]",
+        disable=None if progress else True,
+    )
+    with bar:
+        for row in outcomes:
+            yield row
+            forecast.add(row)
+            bar.set_postfix_str(forecast.text(), refresh=False)
+            bar.update()
 
 
 def _report_failures(name: str, rows: list[dict]) -> None:
