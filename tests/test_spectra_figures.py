@@ -105,4 +105,4 @@ def test_ratios_are_held_against_one_with_plain_numbers():
     figure.canvas.draw()
     low, high = ax.get_ylim()
     shown = [text.get_text() for text, y in zip(ax.get_yticklabels(), ax.get_yticks(), strict=True) if low < y < high]
-    assert shown == ["0.5", "1", "2"]
+    assert shown == ["0.3", "0.5", "0.7", "1", "1.5", "2", "3"]

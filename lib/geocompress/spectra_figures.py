@@ -144,7 +144,9 @@ def machines_in_time(ax: Axes, run: pd.DataFrame, t_star: Real | None = None) ->
 def against_one(ax: Axes, ylabel: str) -> Axes:
     """Finish a drawing of ratios against p: a dashed line at 1, plain numbers at the ticks."""
     ax.axhline(1, color="0.4", linestyle="--", zorder=0)
-    ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_locator=NullLocator())
+    ax.yaxis.set(
+        major_locator=LogLocator(subs=(1, 1.5, 2, 3, 5, 7)), major_formatter="{x:g}", minor_locator=NullLocator()
+    )
     ax.set(xlabel="number of training points $p$", ylabel=ylabel)
     return ax
 
