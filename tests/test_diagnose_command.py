@@ -1,11 +1,10 @@
 """`python -m geocompress diagnose`: files in, a page out; what is refused ends with 2 and one message."""
 
-import argparse
-
 import numpy as np
 import pytest
 import torch
 
+from geocompress import __main__ as cli
 from geocompress import diagnose_command
 
 FILE = """
@@ -44,10 +43,7 @@ def files(tmp_path, monkeypatch):
 
 
 def call(text):
-    parser = argparse.ArgumentParser()
-    diagnose_command.add_diagnose(parser.add_subparsers())
-    arguments = parser.parse_args(["diagnose", *text.split()])
-    return arguments.command(arguments)
+    return cli.main(["diagnose", *text.split()])
 
 
 @pytest.mark.parametrize("data", ["both.npz", "train.npz --holdout test.npz", "train.npz"])

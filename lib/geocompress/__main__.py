@@ -1,4 +1,4 @@
-"""The command line: `python -m geocompress run CHAPTER`, `… sweep NAME` for published rows, `… status` of these.
+"""The command line: `… run CHAPTER`, `… sweep NAME` for published rows, `… status` of these, `… diagnose` of a net.
 
 A command is a function `add_NAME(subparsers)` that declares its arguments and a function taking them parsed and
 returning the exit status; list the first in `COMMANDS`. Bad input ends with status 2 and one message.
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from geocompress import __version__, checks, grids, notebooks, reports, store, sweep
+from geocompress.diagnose_command import add_diagnose
 from geocompress.grids import read_parameters
 from geocompress.provenance import code_version
 
@@ -195,7 +196,7 @@ def ended(command: str, message: object, status: int) -> int:
     return status
 
 
-COMMANDS = (add_run, add_sweep, add_status)
+COMMANDS = (add_run, add_sweep, add_status, add_diagnose)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

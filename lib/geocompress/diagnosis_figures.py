@@ -72,7 +72,7 @@ def gradient_spectrum(ax: Axes, report: Diagnosis) -> Axes:
         values = report.covariances[number].values
         values = values[values > 0] / values.sum()
         ax.plot(np.arange(1, len(values) + 1), values, marker, color=colour, label=names.iloc[number])
-    ax.axvline(report.informative + 0.5, color="0.5", linestyle="--", label="counted as informative, to the left")
+    ax.axvline(report.informative + 0.5, color="0.5", linestyle="--", label="last one that counts as informative")
     ax.set(xlabel="rank of the direction", ylabel="share of the input gradient", yscale="log")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from geocompress import __version__, diagnosis_figures
@@ -21,6 +22,7 @@ from geocompress.diagnosis import Diagnosis
 
 INK, LINE = "#123456", "#654321"  # stand-ins in a figure for the colours of the page's text and rules
 SHOWN = 3  # directions
+LONG = 3  # sides of a point that are this many times longer than the other
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --paper: #ffffff; --line: #c9c9c9; --soft: #f4f4f2 }
 @media (prefers-color-scheme: dark) { :root { --ink: #e8e8e6; --paper: #16181c; --line: #4a4d55; --soft: #20242b } }
@@ -104,7 +106,7 @@ def sections(report: Diagnosis) -> Iterator[Section]:
     yield Section(
         "What do these directions look like?",
         (caption,),
-        lambda figure: diagnosis_figures.directions(np.ravel(figure.subplots(1, found)).tolist(), report),
+        lambda figure: diagnosis_figures.directions(_side_by_side(figure, found, report.shape), report),
         f"{found} informative directions of the input, drawn in the shape of a point.",
     )
 
@@ -204,6 +206,13 @@ def _gradients(report: Diagnosis) -> Section:
     alt = "Eigenvalues of the covariance of input gradients by rank, at the first and last checkpoint."
     sentences = tuple(text for text in (meaning, told, known, cut) if text)
     return Section("Which directions does it feel?", sentences, draw, alt)
+
+
+def _side_by_side(figure: Figure, count: int, shape: tuple[int, ...]) -> list[Axes]:
+    """Axes in a row, or one above the other for what is long."""
+    sides = [side for side in shape if side > 1]
+    long = len(sides) == 1 or (len(sides) == 2 and sides[1] > LONG * sides[0])
+    return np.ravel(figure.subplots(*((count, 1) if long else (1, count)))).tolist()
 
 
 def _section(number: int, section: Section) -> str:
