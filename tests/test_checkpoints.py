@@ -73,6 +73,14 @@ def test_states_that_do_not_fit_are_refused(change, message):
         checkpoints.read([change(module.state_dict())], module)
 
 
+def test_two_values_of_a_shared_parameter_are_refused():
+    layer = nn.Linear(3, 3)
+    module = nn.Sequential(layer, nn.Tanh(), layer)
+    assert checkpoints.read([module.state_dict()], module)
+    with pytest.raises(ValueError, match=r"one value of 0\.weight, which the module shares as 2\.weight"):
+        checkpoints.read([broken(module.state_dict(), **{"2.weight": torch.ones(3, 3)})], module)
+
+
 def test_another_dtype_is_refused():
     with pytest.raises(TypeError, match=r"0\.weight in torch\.float32, got torch\.float64"):
         checkpoints.read([net().double().state_dict()], net())

@@ -146,6 +146,17 @@ def test_frozen_parameters_and_statistics_stay_what_they_are():
     assert module[0].weight.dtype == torch.float32
 
 
+def test_shared_parameters_are_counted_once():
+    x, y, *_ = data()
+    torch.manual_seed(0)
+    layer = nn.Linear(D, D)
+    module = nn.Sequential(layer, nn.Tanh(), layer, nn.Tanh(), nn.Linear(D, 1)).eval()
+    report = diagnose(module, x, y, checkpoints=[module.state_dict()])
+    assert report.weights == D * D + D + D + 1
+    gram = kernel(module, x, x)
+    assert report.table.effective_dimension[0] == pytest.approx(spectrum.effective_dimension(gram), rel=1e-9)
+
+
 def test_whole_numbers_have_no_input_gradients():
     torch.manual_seed(0)
     module = nn.Sequential(nn.Embedding(5, 4), nn.Flatten(), nn.Linear(12, 1)).eval()

@@ -134,8 +134,21 @@ def _fitting(tensors: dict[str, Tensor], module: nn.Module, name: str) -> dict[s
             raise ValueError(
                 f"checkpoint {name!r}: expected finite numbers in {key}, got nan or inf; take an earlier one"
             )
+    _refuse_apart(tensors, module, name)
     unsaved = {key: value.detach() for key, value in module.named_buffers(remove_duplicate=False) if key not in own}
     return {**unsaved, **{key: value.detach() for key, value in tensors.items()}}
+
+
+def _refuse_apart(tensors: dict[str, Tensor], module: nn.Module, name: str) -> None:
+    """Refuse two values for a parameter that the module shares under two names."""
+    first = {}
+    for key, value in module.named_parameters(remove_duplicate=False):
+        original = first.setdefault(id(value), key)
+        if not torch.equal(tensors[key], tensors[original]):
+            raise ValueError(
+                f"checkpoint {name!r}: expected one value of {original}, which the module shares as {key}, got two; "
+                "pass the states of this very architecture"
+            )
 
 
 def _listed(keys: list[str]) -> str:

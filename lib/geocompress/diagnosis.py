@@ -132,26 +132,11 @@ def diagnose(
         shared = diagnosis_checks.held_out(holdout, x, y)
         tested = _double(holdout[0]), target.read(holdout[1], "holdout")
     basis = None if directions is None else diagnosis_checks.orthonormal(directions, points)
-    lines, spectra, covariances = [], [], []
-    for net in tqdm(nets, desc="checkpoints", disable=None, leave=False):
-        line, top = _line(net, points, target, tested, memory_gb)
-        lines.append(line)
-        spectra.append(top)
-        if points.is_floating_point():
-            covariances.append(
-                input_gradients.covariance(net.outputs, points, directions=basis, vectors=TOP, memory_gb=memory_gb)
-            )
-    known = None if basis is None else len(basis)
-    informative = diagnosis_checks.split(informative, known, covariances)
-    table = pd.DataFrame(lines)
-    table.insert(0, "checkpoint", [state.name for state in states])
-    table.insert(1, "time", times)
-    for name, measure in _MEASURES.items():
-        usable = covariances if informative else []
-        table[name] = [measure(one, informative) for one in usable] or np.nan
+    lines, spectra, covariances = _looked_at(nets, points, target, tested, basis, memory_gb)
+    informative = diagnosis_checks.split(informative, None if basis is None else len(basis), covariances)
     return Diagnosis(
         target.kind,
-        table,
+        _table(states, times, lines, covariances if informative else [], informative),
         np.stack([values for values, _ in spectra]),
         np.stack([found for _, found in spectra]),
         target.ceiling,
@@ -164,6 +149,27 @@ def diagnose(
         type(module).__name__,
         sum(value.numel() for value in nets[0].trained.values()),
     )
+
+
+def _looked_at(
+    nets: list[_Net],
+    points: Tensor,
+    target: targets.Target,
+    tested: tuple[Tensor, Tensor] | None,
+    basis: Tensor | None,
+    memory_gb: Real,
+) -> tuple[list[dict[str, object]], list[tuple[np.ndarray, np.ndarray]], list[GradientCovariance]]:
+    """What is seen of each state: its line of the table, its spectrum, and its input gradients if points have any."""
+    lines, spectra, covariances = [], [], []
+    for net in tqdm(nets, desc="checkpoints", disable=None, leave=False):
+        line, top = _line(net, points, target, tested, memory_gb)
+        lines.append(line)
+        spectra.append(top)
+        if points.is_floating_point():
+            covariances.append(
+                input_gradients.covariance(net.outputs, points, directions=basis, vectors=TOP, memory_gb=memory_gb)
+            )
+    return lines, spectra, covariances
 
 
 _MEASURES: dict[str, Callable[[GradientCovariance, int], float]] = {
@@ -179,9 +185,9 @@ class _Net:
     def __init__(self, module: nn.Module, state: Checkpoint, chosen: tuple[int, ...] | None) -> None:
         self.name, self._module, self._chosen = state.name, module, chosen
         tensors = {name: _double(value) for name, value in state.tensors.items()}
-        trained = {name for name, value in module.named_parameters() if value.requires_grad}
-        self.trained = {name: value for name, value in tensors.items() if name in trained}
-        self._fixed = {name: value for name, value in tensors.items() if name not in trained}
+        own = dict(module.named_parameters()) | dict(module.named_buffers())  # what is shared has one of its names
+        self.trained = {name: tensors[name] for name, value in own.items() if value.requires_grad}
+        self._fixed = {name: tensors[name] for name, value in own.items() if not value.requires_grad}
 
     def __call__(self, params: dict[str, Tensor], x: Tensor) -> Float[Tensor, "n c"]:
         """Outputs (n, C) as a function of the trained parameters."""
@@ -200,6 +206,21 @@ class _Net:
             remedy = "take an earlier state, or look at the points"
             raise ValueError(f"checkpoint {self.name!r}: expected finite outputs, got nan or inf; {remedy}")
         return found
+
+
+def _table(
+    states: list[Checkpoint],
+    times: list[float],
+    lines: list[dict[str, object]],
+    covariances: list[GradientCovariance],
+    informative: int,
+) -> pd.DataFrame:
+    table = pd.DataFrame(lines)
+    table.insert(0, "checkpoint", [state.name for state in states])
+    table.insert(1, "time", times)
+    for name, measure in _MEASURES.items():
+        table[name] = [measure(one, informative) for one in covariances] or np.nan
+    return table
 
 
 def _line(
