@@ -474,11 +474,12 @@ for name, value in texts.items():
 # it grows with $p$. The machine with the network's $\lambda(t^*)$ has $\beta =$ {glue:text}`stripe_measured_beta`, on the
 # predicted {glue:text}`stripe_beta_feature:.3f`; the network itself falls behind it.
 #
-# The network *had* this metric and gave it up. When the last points are fitted, $\lambda$ comes down: at the end of training it
-# averages {glue:text}`stripe_end_small` at the smallest $p$ and {glue:text}`stripe_end_large` at the largest (exponent
+# Something is lost between $t^*$ and the end. When the last points are fitted, $\lambda$ comes down: at the end of training
+# it averages {glue:text}`stripe_end_small` at the smallest $p$ and {glue:text}`stripe_end_large` at the largest (exponent
 # {glue:text}`stripe_end_beta`), while $\lambda(t^*)$ grows like $\sqrt p$. More neurons do not change that
-# ({numref}`fig-stripe-convergence`). The prediction for the feature regime is about a predictor that keeps the metric it
-# had when fitting began. Fitting every last point is what costs the rest.
+# ({numref}`fig-stripe-convergence`). The prediction for the feature regime is about a predictor that keeps the metric of
+# the time when fitting began. {doc}`ntk_evolution` watches the same loss in the kernel of the network, and says what about
+# it is not understood.
 
 # %% [markdown]
 # ## Where the support vectors sit
@@ -533,9 +534,9 @@ Markdown(tables.markdown(pd.DataFrame(lines)))
 #
 # **Where it departs and why.** Over the same $p$ the network's exponent exceeds that of the raw kernel by
 # {glue:text}`stripe_end_gap` ({glue:text}`stripe_end_gap_predicted` is predicted). Two things take from the gap. At these $p$ the
-# kernel is still steeper than its own asymptote. And the network ends with less compression than it had at $t^*$, the more so the larger $p$ is
-# ({numref}`fig-stripe-metric`): a machine that keeps the compression of $t^*$ has the predicted exponent, the trained
-# network does not.
+# kernel is still steeper than its own asymptote. And between $t^*$ and the end the network loses, the more the larger $p$
+# is ({numref}`fig-stripe-metric`): a machine that keeps the compression of $t^*$ has the predicted exponent, the trained
+# network falls behind it.
 #
 # $\lambda(t^*)$ scatters from sample to sample by tens of per cent however wide the net is, because all neurons feel the
 # same noise; averages over few seeds inherit that. And the end of a run is sensitive: a tighter tolerance of the solver moves

@@ -211,7 +211,9 @@ glue("your_motifs_ceiling", report.ceiling, display=False)
 # %% tags=["nbval-check-output"]
 # tolerance: 0.3
 print(f"kernel error at the start over that at the end is above 2: {int(first.kernel_error > 2 * last.kernel_error)}")
-print(f"best information of an eigenvector: {first.information:.2f} nats at the start, {last.information:.2f} at the end")
+print(
+    f"best information of an eigenvector: {first.information:.2f} nats at the start, {last.information:.2f} at the end"
+)
 
 # %% [markdown]
 # ### Compression, without a plane to look at
@@ -241,8 +243,12 @@ _ = diagnosis_figures.directions(list(right.subplots(3, 1)), report)
 
 # %% tags=["nbval-check-output"]
 # tolerance: 0
-print(f"at the end the network feels channel 0 at least 5 times more than the others: {int(last.compression_along > 5)}")
-print(f"eigenvalues claim at least what known directions do: {int(all(report.table.compression >= report.table.compression_along))}")
+print(
+    f"at the end the network feels channel 0 at least 5 times more than the others: {int(last.compression_along > 5)}"
+)
+print(
+    f"eigenvalues claim at least what known directions do: {int(all(report.table.compression >= report.table.compression_along))}"
+)
 
 # %% [markdown]
 # {numref}`fig-your-motifs-directions` shows what it feels: waves along channel 0, at all places. A network that treats all
