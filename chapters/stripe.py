@@ -505,7 +505,7 @@ for ax, (column, text), power in zip(axes, columns.items(), ("width", "spacing",
         last = curves.window(group)
         layer_fits[column, d_here] = exponents.fit_power_law(last.p, last[column], replica=last.seed), expected
     ax.set(xlabel="$p$", ylabel=text)
-fig.legend(*axes[0].get_legend_handles_labels(), ncols=4, loc="outside upper center")
+_ = fig.legend(*axes[0].get_legend_handles_labels(), ncols=4, loc="outside upper center")
 
 # %% tags=["hide-input"]
 lines = [

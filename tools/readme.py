@@ -17,14 +17,15 @@ mpl.use("agg")
 import matplotlib.pyplot as plt  # after the choice of backend
 
 ROOT = Path(__file__).resolve().parent.parent
-PUBLISHED = "stripe-network"
+PUBLISHED, DIMENSION = "stripe-network", 5
 TABLE = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- end of figures -->)", re.DOTALL)
 
 
 def summary_figure() -> plt.Figure:
     """Amplification and learning curve of the published stripe runs, predictions beside them."""
     rows = store.load(PUBLISHED)
-    task = tasks.by_name(rows.task[0], int(rows.d[0]))
+    rows = rows[(rows.d == DIMENSION) & (rows.regime == "feature")]
+    task = tasks.stripe(DIMENSION)
     figures.use_style()
     fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8))
     timelines.amplification_scaling(left, rows, "trained")
