@@ -468,8 +468,15 @@ else:
 
 # %% tags=["hide-input"]
 fitted = curves.exponent_table(every[every.method.isin(methods) & every.d.isin(d_table)])
-table = tables.markdown(tables.in_words(fitted).drop(columns="task")) if len(fitted) else "Not yet run."
-glue("cylinder_exponents", Markdown(table))
+words = tables.in_words(fitted).drop(columns="task")
+Markdown(tables.markdown(words) if len(fitted) else "Not yet run.")
+
+# %% tags=["hide-cell"]
+# the same for the front page, which can show HTML of another page but no Markdown
+signs = {r"\$\\sqrt\{p\}\$": "√p", r"\$\\lambda\$": "λ"}
+plain = words.replace(signs, regex=True).rename(columns=lambda name: name.replace("$\\beta$", "β").strip("$"))
+page = plain.to_html(index=False, border=0, classes="table")
+glue("cylinder_exponents", HTML(f'<div style="overflow-x: auto">{page}</div>'), display=False)
 
 # %% [markdown]
 # Networks: made {glue:text}`cylinder_made_nets`; machines: made {glue:text}`cylinder_made_kernels`.

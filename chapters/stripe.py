@@ -394,7 +394,15 @@ for source, cells in (("published", texts), ("live", live_text)):
 # And in other dimensions, all methods, all by the same rule:
 
 # %% tags=["hide-input"]
-glue("stripe_exponents", Markdown(tables.markdown(tables.in_words(table).drop(columns="task"))))
+words = tables.in_words(table).drop(columns="task")
+Markdown(tables.markdown(words))
+
+# %% tags=["hide-cell"]
+# the same for the front page, which can show HTML of another page but no Markdown
+signs = {r"\$\\sqrt\{p\}\$": "√p", r"\$\\lambda\$": "λ"}
+plain = words.replace(signs, regex=True).rename(columns=lambda name: name.replace("$\\beta$", "β").strip("$"))
+page = plain.to_html(index=False, border=0, classes="table")
+glue("stripe_exponents", HTML(f'<div style="overflow-x: auto">{page}</div>'), display=False)
 
 # %% [markdown]
 # All curves bend, so exponents of different $p$ do not compare well. Over the *same* $p$ and replicas, the network's
