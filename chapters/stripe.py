@@ -331,7 +331,7 @@ glue("stripe_p_last", float(max(p_grid)), display=False)
 # ### Far out
 #
 # Three octaves of small $p$ are no asymptotics. The published runs go further: networks of more neurons, and kernel machines up
-# to hundreds of thousands of points (a working-set method finds the support vectors without ever holding the $p \times p$
+# to tens of thousands of points (a working-set method finds the support vectors without ever holding the $p \times p$
 # matrix). Exponents of all curves are fitted by one rule: *the three largest octaves at which at least three replicas were
 # run*. Beside each learning curve stands its slope octave by octave, so that anyone can see whether a straight line is
 # what the curve is.
@@ -350,6 +350,7 @@ if len(ours):
     fig, axes = plt.subplots(1, 2, figsize=(8.2, 4.8))
     curves.draw_errors(axes[0], rows[rows.d == d], methods)
     curves.draw_slopes(axes[1], rows[rows.d == d], methods)
+    axes[1].set_ylim(0, 1.3)  # bars of three replicas reach further
     fig.legend(*axes[0].get_legend_handles_labels(), ncols=2, loc="outside upper center", fontsize=9)
 
 # %% tags=["hide-input"]
@@ -359,7 +360,7 @@ if "network" in ours.index:
     line = ours.loc["network"]
     texts["beta"] = f"{line.beta:.2f} ({line.beta_low:.2f} to {line.beta_high:.2f})"
     texts["window"] = f"{line.p_low} to {line.p_high}"
-    texts["runs"], texts["made"] = f"{len(nets)} networks of {nets.width.max()} neurons", store.origin(nets)
+    texts["runs"], texts["made"] = f"{len(nets)} networks of {nets.width.max():.0f} neurons", store.origin(nets)
     for key, column in (("star", "lambda_star"), ("peak", "lambda_max")):
         whole = nets[nets.seed.isin(nets.groupby("seed").p.nunique().pipe(lambda n: n.index[n == n.max()]))]
         power = exponents.fit_amplification(whole.p, whole[column], replica=whole.seed)
