@@ -464,6 +464,8 @@ words = (
     else []
 )
 glue("stripe_measured_beta", words[0] if words else not_yet, display=False)
+
+# %% tags=["hide-input"]
 texts = {"beta": not_yet, "small": not_yet, "large": not_yet, "gap": not_yet, "gap_predicted": not_yet}
 if len(nets):
     end_fit = exponents.fit_amplification(nets.p, nets.lambda_end)

@@ -31,7 +31,6 @@ n_seeds = 16  # samples (and nets) for each number of points
 d_kernel = 3  # input dimension of the kernel's task
 p_kernel = [64, 128, 256, 512, 1024, 2048]
 lambda_grid = [1, 2, 4, 8, 16, 32]  # compressions imposed by hand
-published_imposed = "stripe-imposed"  # the same, far out
 seed_data = 0
 seed_init = 1000
 seed_test = 2000
@@ -625,7 +624,7 @@ for ax in (left, right):
 # the one thing that only an imposed $\lambda$ can show: the error at fixed $p$ against the compression.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Test error against imposed compression at fixed p in two dimensions, log-log, with the predicted slopes dashed."}, "figure": {"name": "fig-theory-imposed", "caption": "Published machines with the Laplace kernel on the stripe: test error at one p against the compression imposed on $x_\\perp$. Means over replicas with 95 % intervals, full lines fits, dashed predicted slopes $2(d-1)/(3d-2)$, whose height means nothing."}}
-imposed = store.load(published_imposed, missing_ok=True)
+imposed = store.load("stripe-imposed", missing_ok=True)
 fig, ax = plt.subplots(figsize=(6.5, 3.6))
 gains = {}
 for (dim, rows), colour in zip(imposed.groupby("d"), ("blue", "vermilion", "green"), strict=False):
