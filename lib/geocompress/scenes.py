@@ -66,7 +66,7 @@ def cylinder_from_above(ax: Axes, x: ArrayLike, y: ArrayLike, radius: Real) -> A
 
 
 def roses(
-    axes: Sequence[Axes] | np.ndarray, shares: Sequence[Float[np.ndarray, " sectors"]], titles: list[str]
+    axes: Sequence[Axes] | np.ndarray, shares: Sequence[Float[np.ndarray, " _"]], titles: list[str]
 ) -> None:
     """Share of the weight in each sector of the plane, one rose for each moment, each in units of its largest petal.
 
