@@ -65,9 +65,7 @@ def cylinder_from_above(ax: Axes, x: ArrayLike, y: ArrayLike, radius: Real) -> A
     return ax
 
 
-def roses(
-    axes: Sequence[Axes] | np.ndarray, shares: Sequence[Float[np.ndarray, " _"]], titles: list[str]
-) -> None:
+def roses(axes: Sequence[Axes] | np.ndarray, shares: Sequence[Float[np.ndarray, " _"]], titles: list[str]) -> None:
     """Share of the weight in each sector of the plane, one rose for each moment, each in units of its largest petal.
 
     The area of a petal is proportional to its share. `axes` are polar; `shares` are those of `angles.angular_shares`.
