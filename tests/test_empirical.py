@@ -373,7 +373,7 @@ LEFT_TO_AUTOGRAD = {
 @pytest.mark.parametrize("name", CASES)
 def test_only_what_is_not_understood_is_left_to_autograd(name):
     function = empirical.as_function(shaken(CASES[name][0]()), None)
-    assert empirical._looked_at(function, CASES[name][1], CONTRACTED).general == LEFT_TO_AUTOGRAD.get(name, set())
+    assert ntk_blocks.looked_at(function, CASES[name][1], CONTRACTED).general == LEFT_TO_AUTOGRAD.get(name, set())
 
 
 @st.composite
@@ -436,7 +436,7 @@ def test_small_chunks_tiles_and_groups_leave_no_seam(chunk, outputs, factors, mo
     monkeypatch.setattr(ntk_blocks, "_HELD", 0)
     monkeypatch.setattr(ntk_blocks, "_TILE", (2, 3))
     monkeypatch.setattr(ntk_blocks, "_pays", lambda *_: factors)
-    gradients = empirical._looked_at(empirical.as_function(module, None), x, CONTRACTED)
+    gradients = ntk_blocks.looked_at(empirical.as_function(module, None), x, CONTRACTED)
     small = 6e3 if factors else 2e4
     whole, cut = (
         ntk_blocks.plan(gradients, 11, None, separate=outputs == "full", budget=budget) for budget in (1e6, small)
@@ -456,11 +456,11 @@ def test_small_chunks_tiles_and_groups_leave_no_seam(chunk, outputs, factors, mo
 
 def test_factors_are_used_where_they_save_work_and_only_there():
     """Two factors of 60 and 50 numbers against 3000; but a filter on 49 places shares too much for that."""
-    gradients = empirical._looked_at(empirical.as_function(wide(), None), FLAT, CONTRACTED)
+    gradients = ntk_blocks.looked_at(empirical.as_function(wide(), None), FLAT, CONTRACTED)
     pieces = itertools.chain(*ntk_blocks.plan(gradients, 500, None, separate=False, budget=1e8).groups)
     assert {piece.name for piece in pieces if piece.positions} == {"0.weight", "2.weight", "4.weight"}
     module, x = shaken(sequential(nn.Conv2d(4, 6, 3), nn.Flatten(), nn.Linear(294, 1))), IMAGES
-    gradients = empirical._looked_at(empirical.as_function(module, None), x, CONTRACTED)
+    gradients = ntk_blocks.looked_at(empirical.as_function(module, None), x, CONTRACTED)
     assert gradients.factored["0.weight"] == (49, 36, 6)
     pieces = itertools.chain(*ntk_blocks.plan(gradients, 500, None, separate=False, budget=1e8).groups)
     assert {piece.name for piece in pieces if piece.positions} == set()

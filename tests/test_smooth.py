@@ -11,7 +11,8 @@ from scipy.linalg import expm
 
 from geocompress import compression, flow, frozen, networks, smooth, tasks
 from geocompress.flow import Status
-from geocompress.smooth import SoftHinge, Square, smooth_flow
+from geocompress.losses import SoftHinge, Square
+from geocompress.smooth import smooth_flow
 
 NET = networks.OneHidden(d=3, width=40)
 X, Y = tasks.stripe(3).sample(14, 101)

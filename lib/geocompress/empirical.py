@@ -17,41 +17,21 @@ which nothing here can avoid, is half of our time.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from geocompress.checks import Real, real
-from geocompress.contractions import SampleGradients
 from geocompress.empirical_checks import as_function, finite, points
 from geocompress.modules import ModuleNetwork
 from geocompress.networks import OneHidden, Params
-from geocompress.ntk_blocks import plan
+from geocompress.ntk_blocks import CONTRACTED, ONE_BY_ONE, VECTORISED, Strategy, assembled, looked_at
 from geocompress.one_hidden_ntk import closed_form
-from geocompress.sample_gradients import Function, Way, one_by_one, vectorised
+from geocompress.sample_gradients import Function
 
-PROBED = 2  # samples that a network is looked at with
+__all__ = ["CONTRACTED", "ONE_BY_ONE", "VECTORISED", "Strategy", "empirical_ntk"]
+
 Network = OneHidden | ModuleNetwork | nn.Module | Callable[[Params, Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Strategy:
-    """How gradients of samples are made.
-
-    Attributes:
-        contract: from activations and errors, where that is right.
-        way: for all other parameters; None takes the faster of the two on a few samples.
-    """
-
-    contract: bool = True
-    way: Way | None = None
-
-
-CONTRACTED = Strategy()
-VECTORISED = Strategy(contract=False, way=vectorised)
-ONE_BY_ONE = Strategy(contract=False, way=one_by_one)
 
 
 def empirical_ntk(
@@ -97,12 +77,12 @@ def empirical_ntk(
     else:
         function = as_function(network, params)
         x2 = points(x1, x2, function)
-        gradients = _looked_at(function, x1 if x2 is None or len(x1) >= len(x2) else x2, strategy or CONTRACTED)
+        gradients = looked_at(function, x1 if x2 is None or len(x1) >= len(x2) else x2, strategy or CONTRACTED)
         if (count := gradients.outputs) > 1 and outputs == "single":
             raise ValueError(
                 f"outputs: expected one output a sample, got {count}; pass 'trace' for Σ_c Θ_cc or 'full' for all"
             )
-        results = _assembled(gradients, x1, x2, outputs == "full", layers, budget)
+        results = assembled(gradients, x1, x2, budget=budget, separate=outputs == "full", layers=layers)
     for result in results.values():
         if not all(finite(part) for part in result.split(1024)):
             raise ValueError("empirical_ntk: expected finite outputs and gradients, got nan or inf; look at the points")
@@ -125,27 +105,3 @@ def _one_hidden(
     x2 = points(x1, x2, Function(network.forward, params))
     network.linearise(params, x1[:1])  # refuses parameters and points of another network
     return x2
-
-
-def _looked_at(function: Function, x: Tensor, strategy: Strategy) -> SampleGradients:
-    """Gradients of a function, after a look at it with a few of the points."""
-    picked = torch.linspace(0, len(x) - 1, min(PROBED, len(x)), device=x.device).long()
-    return SampleGradients(function, x[picked], contract=strategy.contract, way=strategy.way)
-
-
-def _assembled(
-    gradients: SampleGradients, x1: Tensor, x2: Tensor | None, separate: bool, layers: bool, budget: float
-) -> dict[str | None, Tensor]:
-    """Sums over parameters, or those of each; the shorter side of points is held."""
-    rows = gradients.outputs if separate else 1
-    short, long = sorted((x1, x1 if x2 is None else x2), key=len)
-    shape = (len(x1) * rows, len(x1 if x2 is None else x2) * rows)
-    results = {name: gradients.home.new_zeros(shape) for name in (gradients.sizes if layers else (None,))}
-    numbers = budget / gradients.home.element_size()
-    blocks = plan(gradients, len(short), None if x2 is None else len(long), separate=separate, budget=numbers)
-    if x2 is None:
-        blocks.gram(x1, results)
-    else:
-        turned = {name: result.T if short is x2 else result for name, result in results.items()}
-        blocks.cross(short, long, turned)
-    return results

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from geocompress import experiments, kernel_experiments, ntk_experiments, provenance, store, sweep
+from geocompress import experiments, image_experiments, kernel_experiments, ntk_experiments, provenance, store, sweep
 from geocompress.checks import real
 
 EXPERIMENT, PARTS = "experiment", "grids"  # the keys of a file that are no fields
@@ -70,6 +70,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     "kernel": Experiment(kernel_experiments.KernelConfig, kernel_experiments.train_kernel, None, success="SEPARATED"),
     "ntk": Experiment(experiments.NetworkConfig, ntk_experiments.train_frozen, None, success="FITTED"),
+    "image": Experiment(image_experiments.ImageConfig, image_experiments.train_images, None, success="FITTED"),
 }
 
 

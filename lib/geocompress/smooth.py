@@ -8,73 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol, runtime_checkable
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy import ndarray
 from scipy.integrate import RK23, OdeSolver
 from torch import Tensor
-from torch.nn import functional
 
 from geocompress.checks import integer, real, training_data
+from geocompress.losses import Loss
 from geocompress.networks import Network, Params
 from geocompress.states import State, Status
-
-
-@runtime_checkable
-class Loss(Protocol):
-    """A convex function of the margin, with its slope. A point counts as fitted from `fitted_margin` on."""
-
-    fitted_margin: ClassVar[float]
-
-    def value(self, margins: Tensor) -> Tensor:
-        """ℓ(m) of every margin."""
-
-    def slope(self, margins: Tensor) -> Tensor:
-        """ℓ'(m) of every margin; the multipliers of the flow are c = −ℓ'(m)."""
-
-
-@dataclass(frozen=True)
-class SoftHinge:
-    """ℓ(m) = log(1 + e^{s (1 − m)}) / s with sharpness s, in units of one over margin; the hinge as s → ∞.
-
-    It exceeds max(0, 1 − m) by at most log(2)/s, where m = 1. Multipliers lie in (0, 1); a run ends when every margin
-    is at least 1, though the loss would go on pushing.
-
-    Raises:
-        TypeError, ValueError: the sharpness is not a positive finite number.
-    """
-
-    fitted_margin: ClassVar[float] = 1.0
-    sharpness: float
-
-    def __post_init__(self) -> None:
-        real(self.sharpness, "sharpness", 0)
-
-    def value(self, margins: Tensor) -> Tensor:
-        """ℓ(m)."""
-        return functional.softplus(self.sharpness * (1 - margins), threshold=60) / self.sharpness
-
-    def slope(self, margins: Tensor) -> Tensor:
-        """ℓ'(m) = −1 / (1 + e^{−s (1 − m)})."""
-        return -torch.sigmoid(self.sharpness * (1 - margins))
-
-
-@dataclass(frozen=True)
-class Square:
-    """ℓ(m) = ½ (1 − m)², the square loss of labels ±1. Multipliers are 1 − m; a run ends by its loss alone."""
-
-    fitted_margin: ClassVar[float] = math.inf
-
-    def value(self, margins: Tensor) -> Tensor:
-        """ℓ(m)."""
-        return 0.5 * (1 - margins).square()
-
-    def slope(self, margins: Tensor) -> Tensor:
-        """ℓ'(m) = m − 1."""
-        return margins - 1
 
 
 def smooth_flow(

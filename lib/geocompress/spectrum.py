@@ -202,6 +202,16 @@ def kernel_alignment(gram: Numbers, other: Numbers) -> float:
     return product / (_centred_norm(gram) * _centred_norm(other))
 
 
+def centred(gram: Numbers) -> Float[np.ndarray, "p p"]:
+    """H K H with H = 1 − 11ᵀ/p, the Gram of features minus their mean over the points: what kernel PCA decomposes.
+
+    Raises:
+        TypeError, ValueError: a Gram that is not square, finite and symmetric.
+    """
+    result = _centred(spectrum_checks.gram(gram, "gram"))
+    return (result + result.T) / 2
+
+
 def effective_dimension(gram: Numbers) -> float:
     """Participation ratio (tr K)² / tr K² of the eigenvalues: how many of them matter, from 1 to p.
 
@@ -258,7 +268,6 @@ def _oriented(vectors: np.ndarray, group: np.ndarray, target: np.ndarray | None)
 
 
 def _centred(gram: np.ndarray) -> np.ndarray:
-    """H K H for a symmetric K."""
     mean = gram.mean(0)
     return gram - mean - (mean - mean.mean())[:, None]
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import enum
+import os
+import pickle
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
@@ -42,6 +45,7 @@ class State:
             smooth losses, which have none.
         output_init: f_0(x_μ), shape (p,), the outputs that F is measured from.
         status: how the run stands.
+        velocity: Ẇ, for flows with inertia (`stiff.stiff_flow`) only.
     """
 
     t: float
@@ -54,6 +58,7 @@ class State:
     kkt: float
     output_init: Float[Tensor, " p"]
     status: Status
+    velocity: Params | None = None
 
     @property
     def pulling(self) -> Int[Tensor, " n"]:
@@ -101,3 +106,26 @@ def _between(before: State, after: State, t: float) -> State:
         loss=before.loss + share * (after.loss - before.loss),
         status=Status.RUNNING,
     )
+
+
+def save(state: State, path: Path, **notes: str | float | None) -> None:
+    """Keep a state in a file, whole or not at all, with notes of your own; see `load`."""
+    content = {field.name: getattr(state, field.name) for field in fields(state)} | {"status": state.status.value}
+    partial = path.with_name(f".{path.name}.partial")
+    torch.save({"state": content, "notes": notes}, partial)
+    os.replace(partial, path)
+
+
+def load(path: Path) -> tuple[State, dict[str, str | float | None]]:
+    """A state from a file of `save`, and the notes: what a flow takes as `start` to go on to the same trajectory.
+
+    Raises:
+        OSError: when it cannot be read.
+        ValueError: when it is no such file.
+    """
+    try:
+        content = torch.load(path, weights_only=True)
+        state = content["state"] | {"status": Status(content["state"]["status"])}
+        return State(**state), content["notes"]
+    except (EOFError, KeyError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path}: expected a state written by states.save, got {error}; delete the file") from error

@@ -80,27 +80,10 @@ class TangentKernel:
     def svc(self, y: Float[Tensor, " p"]) -> tuple[HardMarginSVC, Float[Tensor, " p"]]:
         """The hard-margin machine on Θ / `unit`, and its charges a_ν y_ν / unit, which `function` takes, shape (p,).
 
-        The machine knows its points by their numbers, (s, 1). Around t* the kernel is nearly that of a linear function:
-        d + 1 eigenvalues stand up to 10⁹ above those that the label depends on, and `hard_margin_svc`, which begins
-        with libsvm in single precision, may get lost. A fit that does not end SEPARATED is therefore made again by
-        `activeset`, one point at a time. The machine is unique, and its `violation` and `gap` are the proof; if that
-        fails too, the first one comes back as it is.
-
         Raises:
-            TypeError, ValueError: as `hard_margin_svc`.
+            TypeError, ValueError: as `frozen_machine`.
         """
-        scaled = self.gram / self.unit
-        points = torch.arange(len(y), dtype=scaled.dtype, device=scaled.device)[:, None]
-
-        def kernel(left: Tensor, right: Tensor) -> Tensor:
-            return scaled[left[:, 0].long()[:, None], right[:, 0].long()]
-
-        machine = hard_margin_svc(kernel, points, y, tol=TOL)
-        if machine.ending is not Ending.SEPARATED:
-            machine = _one_by_one(machine, points, scaled, y) or machine
-        charges = y.new_zeros(len(y))
-        charges[machine.support] = machine.a * machine.y / self.unit
-        return machine, charges
+        return frozen_machine(self.gram, y, unit=self.unit)
 
     def flow(self, y: Float[Tensor, " p"]) -> tuple[State, Float[Tensor, " p"]]:
         """The end of the hinge flow on Θ / `unit` (`frozen.kernel_flow`), and its coefficients for `function`, (p,).
@@ -114,6 +97,38 @@ class TangentKernel:
 
     def _diagonal(self, params: Params) -> Float[Tensor, " p"]:
         return torch.cat([self.network.ntk(params, part).diagonal() for part in self.x.split(STRIP)])
+
+
+def frozen_machine(
+    gram: Float[Tensor, "p p"], y: Float[Tensor, " p"], *, unit: float
+) -> tuple[HardMarginSVC, Float[Tensor, " p"]]:
+    """The hard-margin machine on Θ / `unit`, and its charges a_ν y_ν / unit, so that f(x) = Σ_ν q_ν Θ(x, x_ν) + b.
+
+    The machine knows its points by their numbers, (s, 1). Around t* the kernel is nearly that of a linear function:
+    d + 1 eigenvalues stand up to 10⁹ above those that the label depends on, and `hard_margin_svc`, which begins with
+    libsvm in single precision, may get lost. A fit that does not end SEPARATED is therefore made again by `activeset`,
+    X
+
+    Args:
+        gram: Θ on the training points, float64.
+        y: labels ±1.
+        unit: what the kernel is divided by, such as the mean of its diagonal.
+
+    Raises:
+        TypeError, ValueError: as `hard_margin_svc`.
+    """
+    scaled = gram / unit
+    points = torch.arange(len(y), dtype=scaled.dtype, device=scaled.device)[:, None]
+
+    def kernel(left: Tensor, right: Tensor) -> Tensor:
+        return scaled[left[:, 0].long()[:, None], right[:, 0].long()]
+
+    machine = hard_margin_svc(kernel, points, y, tol=TOL)
+    if machine.ending is not Ending.SEPARATED:
+        machine = _one_by_one(machine, points, scaled, y) or machine
+    charges = y.new_zeros(len(y))
+    charges[machine.support] = machine.a * machine.y / unit
+    return machine, charges
 
 
 def _one_by_one(lost: HardMarginSVC, points: Tensor, gram: Tensor, y: Tensor) -> HardMarginSVC | None:
