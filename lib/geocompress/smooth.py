@@ -1,7 +1,8 @@
 """Gradient flow of smooth losses, by an adaptive explicit integrator; the states are those of `flow`.
 
 A smooth loss has no surface to slide on, so an adaptive Runge–Kutta method does well where the hinge needs the
-implicit step of `flow`. The integrator is one of scipy's, moved one step at a time.
+implicit step of `flow`; where fitted points relax much faster than the others learn, take `stiff`. The integrator is
+one of scipy's, moved one step at a time.
 """
 
 from __future__ import annotations
