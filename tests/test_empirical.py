@@ -14,8 +14,9 @@ from torch import nn
 from torch.func import functional_call
 
 import reference
-from geocompress import empirical, empirical_checks, kernels, modules, networks, ntk_blocks, one_hidden_ntk, tasks
+from geocompress import empirical, kernels, modules, networks, tasks
 from geocompress.empirical import CONTRACTED, ONE_BY_ONE, VECTORISED
+from geocompress.gradients import arguments, assembly, blocks, one_hidden
 
 NTK = kernels.empirical_ntk
 
@@ -373,7 +374,7 @@ LEFT_TO_AUTOGRAD = {
 @pytest.mark.parametrize("name", CASES)
 def test_only_what_is_not_understood_is_left_to_autograd(name):
     function = empirical.as_function(shaken(CASES[name][0]()), None)
-    assert ntk_blocks.looked_at(function, CASES[name][1], CONTRACTED).general == LEFT_TO_AUTOGRAD.get(name, set())
+    assert assembly.looked_at(function, CASES[name][1], CONTRACTED).general == LEFT_TO_AUTOGRAD.get(name, set())
 
 
 @st.composite
@@ -432,14 +433,14 @@ def wide():
 @pytest.mark.parametrize("factors", [False, True])
 def test_small_chunks_tiles_and_groups_leave_no_seam(chunk, outputs, factors, monkeypatch):
     module, x, z = wide(), drawn(11, 4), drawn(5, 4, seed=1)  # 3452 weights
-    monkeypatch.setitem(ntk_blocks._CHUNK, "cpu", chunk)
-    monkeypatch.setattr(ntk_blocks, "_HELD", 0)
-    monkeypatch.setattr(ntk_blocks, "_TILE", (2, 3))
-    monkeypatch.setattr(ntk_blocks, "_pays", lambda *_: factors)
-    gradients = ntk_blocks.looked_at(empirical.as_function(module, None), x, CONTRACTED)
+    monkeypatch.setitem(blocks.CHUNK, "cpu", chunk)
+    monkeypatch.setattr(blocks, "_HELD", 0)
+    monkeypatch.setattr(blocks, "_TILE", (2, 3))
+    monkeypatch.setattr(blocks, "_pays", lambda *_: factors)
+    gradients = assembly.looked_at(empirical.as_function(module, None), x, CONTRACTED)
     small = 6e3 if factors else 2e4
     whole, cut = (
-        ntk_blocks.plan(gradients, 11, None, separate=outputs == "full", budget=budget) for budget in (1e6, small)
+        blocks.plan(gradients, 11, None, separate=outputs == "full", budget=budget) for budget in (1e6, small)
     )
     assert len(whole.groups) == 1
     assert len(cut.groups) > 1
@@ -456,18 +457,18 @@ def test_small_chunks_tiles_and_groups_leave_no_seam(chunk, outputs, factors, mo
 
 def test_factors_are_used_where_they_save_work_and_only_there():
     """Two factors of 60 and 50 numbers against 3000; but a filter on 49 places shares too much for that."""
-    gradients = ntk_blocks.looked_at(empirical.as_function(wide(), None), FLAT, CONTRACTED)
-    pieces = itertools.chain(*ntk_blocks.plan(gradients, 500, None, separate=False, budget=1e8).groups)
+    gradients = assembly.looked_at(empirical.as_function(wide(), None), FLAT, CONTRACTED)
+    pieces = itertools.chain(*blocks.plan(gradients, 500, None, separate=False, budget=1e8).groups)
     assert {piece.name for piece in pieces if piece.positions} == {"0.weight", "2.weight", "4.weight"}
     module, x = shaken(sequential(nn.Conv2d(4, 6, 3), nn.Flatten(), nn.Linear(294, 1))), IMAGES
-    gradients = ntk_blocks.looked_at(empirical.as_function(module, None), x, CONTRACTED)
+    gradients = assembly.looked_at(empirical.as_function(module, None), x, CONTRACTED)
     assert gradients.factored["0.weight"] == (49, 36, 6)
-    pieces = itertools.chain(*ntk_blocks.plan(gradients, 500, None, separate=False, budget=1e8).groups)
+    pieces = itertools.chain(*blocks.plan(gradients, 500, None, separate=False, budget=1e8).groups)
     assert {piece.name for piece in pieces if piece.positions} == set()
 
 
 def test_factors_with_shared_positions_are_right(monkeypatch):
-    monkeypatch.setattr(ntk_blocks, "_pays", lambda *_: True)
+    monkeypatch.setattr(blocks, "_pays", lambda *_: True)
     for name in ("dense", "convolution", "sequences", "scaled"):
         module, x = shaken(CASES[name][0]()), CASES[name][1]
         for outputs in ("trace", "full"):
@@ -509,7 +510,7 @@ WIDTHS = networks.OneHidden(d=3, width=300)
 
 @pytest.mark.parametrize("memory_gb", [1, 1e-3, 2e-5])
 def test_one_hidden_layer_in_closed_form_is_that_of_the_network(memory_gb, monkeypatch):
-    monkeypatch.setattr(one_hidden_ntk, "_SIDES", (16, 4, 1))
+    monkeypatch.setattr(one_hidden, "_SIDES", (16, 4, 1))
     params, (x, _), (z, _) = WIDTHS.init(0), tasks.stripe(3).sample(40, 1), tasks.stripe(3).sample(30, 2)
     for a, b in ((x, None), (x, z), (z, x)):
         same(NTK(WIDTHS, params, a, b, memory_gb=memory_gb), WIDTHS.ntk(params, a, b))
@@ -693,9 +694,9 @@ def test_arguments_of_other_types_are_refused():
         (LINEAR, {"weight": 1.0}, "dictionary of tensors"),
     ):
         with pytest.raises(TypeError, match=message):
-            empirical_checks.as_function(network, params)
+            arguments.as_function(network, params)
     with pytest.raises(TypeError, match="expected x1 as a torch tensor, got list"):
-        empirical_checks.points([[1.0]], None, empirical_checks.as_function(LINEAR, None))
+        arguments.points([[1.0]], None, arguments.as_function(LINEAR, None))
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 """The empirical neural tangent kernel of any network, in blocks under a memory budget.
 
-How a Gram matrix is made depends on the network: `networks.OneHidden` has a closed form (`one_hidden_ntk`); layers that
-are products or convolutions give it from activations and back-propagated errors, one backward pass an output for a
-chunk of samples (`contractions`, `layer_factors`); what is left is differentiated sample by sample
-(`sample_gradients`).
+How a Gram matrix is made depends on the network: `networks.OneHidden` has a closed form (`gradients.one_hidden`);
+layers that are products or convolutions give it from activations and back-propagated errors, one backward pass an
+output for a chunk of samples (`gradients.contractions`, `gradients.factors`); what is left is differentiated sample by
+sample (`gradients.samples`).
 
 Why no library does this here (`bench/empirical_ntk.py`; float32, one thread, 512 points, ratios of times): curvlinops
 3.0 has products with the Jacobian but no kernel, and J (Jᵀ 1) takes a backward pass of all points for each point: at 32
@@ -22,12 +22,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from geocompress.checks import Real, real
-from geocompress.empirical_checks import as_function, finite, points
+from geocompress.gradients.arguments import as_function, finite, points
+from geocompress.gradients.assembly import CONTRACTED, ONE_BY_ONE, VECTORISED, Strategy, assembled, looked_at
+from geocompress.gradients.one_hidden import closed_form
+from geocompress.gradients.samples import Function
 from geocompress.modules import ModuleNetwork
 from geocompress.networks import OneHidden, Params
-from geocompress.ntk_blocks import CONTRACTED, ONE_BY_ONE, VECTORISED, Strategy, assembled, looked_at
-from geocompress.one_hidden_ntk import closed_form
-from geocompress.sample_gradients import Function
 
 __all__ = ["CONTRACTED", "ONE_BY_ONE", "VECTORISED", "Strategy", "empirical_ntk"]
 

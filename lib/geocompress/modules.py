@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
 from geocompress.checks import deterministic, integer, real
+from geocompress.gradients.assembly import CONTRACTED, assembled, looked_at, rows_of_gradients
+from geocompress.gradients.samples import Function
 from geocompress.networks import Params
-from geocompress.ntk_blocks import CONTRACTED, assembled, looked_at, rows_of_gradients
-from geocompress.sample_gradients import Function
 
 
 @dataclass(frozen=True, eq=False)

@@ -138,8 +138,9 @@ def _versions() -> dict[str, str | None]:
 @functools.cache
 def code_version() -> str:
     """Short hash of the library's own sources: rows computed by other code are other rows."""
-    sources = sorted(Path(__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"".join(path.name.encode() + path.read_bytes() for path in sources)).hexdigest()[:12]
+    library = Path(__file__).parent
+    sources = sorted((path.relative_to(library).as_posix(), path) for path in library.rglob("*.py"))
+    return hashlib.sha256(b"".join(name.encode() + path.read_bytes() for name, path in sources)).hexdigest()[:12]
 
 
 @functools.cache

@@ -16,95 +16,13 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from geocompress.contractions import SampleGradients
-from geocompress.one_hidden_ntk import mirror, slices
-from geocompress.sample_gradients import Function, Way, one_by_one, vectorised
+from geocompress.gradients.contractions import SampleGradients
+from geocompress.gradients.tiles import mirror, slices
 
-_CHUNK = defaultdict(lambda: 1024, cpu=64)  # samples of a pass, enough to fill a machine
+CHUNK = defaultdict(lambda: 1024, cpu=64)  # samples of a pass, enough to fill a machine
 _HELD = 2**22  # numbers of a pass for which more samples are taken: small ones cost their calls
 _TILE = (128, 1024)  # least and largest side of a tile of pairs
-PROBED = 2  # samples that a network is looked at with
 _ELEMENTWISE = 10  # cost of one entry of a product of two tiles, in multiply-adds of a product of matrices
-
-
-@dataclass(frozen=True)
-class Strategy:
-    """How gradients of samples are made.
-
-    Attributes:
-        contract: from activations and errors, where that is right.
-        way: for all other parameters; None takes the faster of the two on a few samples.
-    """
-
-    contract: bool = True
-    way: Way | None = None
-
-
-CONTRACTED = Strategy()
-VECTORISED = Strategy(contract=False, way=vectorised)
-ONE_BY_ONE = Strategy(contract=False, way=one_by_one)
-
-
-def looked_at(function: Function, x: Tensor, strategy: Strategy) -> SampleGradients:
-    """Gradients of a function, after a look at it with a few of the points."""
-    picked = torch.linspace(0, len(x) - 1, min(PROBED, len(x)), device=x.device).long()
-    return SampleGradients(function, x[picked], contract=strategy.contract, way=strategy.way)
-
-
-def normal(rows: Tensor) -> Tensor:
-    """Zero, in place, what is so small that its square underflows: subnormal numbers make products ten times slower.
-
-    Gradients of samples that a trained network hardly sees may be that small.
-    """
-    tiny = math.sqrt(torch.finfo(rows.dtype).tiny)
-    return torch.hardshrink(rows, tiny, out=rows)
-
-
-def rows_of_gradients(function: Function, x: Tensor, strategy: Strategy) -> Float[Tensor, "p n"]:
-    """∇f(x_i) of a network with one output, whole: shape (p, numbers of all parameters in their order)."""
-    gradients = looked_at(function, x, strategy)
-    rows = gradients.home.new_empty(len(x), sum(gradients.sizes.values()))
-    for part in slices(len(x), _CHUNK[x.device.type]):
-        made = gradients.at(x[part], list(gradients.sizes))[0]
-        torch.cat([made[name].flatten(1) for name in gradients.sizes], 1, out=rows[part])
-        normal(rows[part])
-    return rows
-
-
-def assembled(
-    gradients: SampleGradients,
-    x1: Tensor,
-    x2: Tensor | None,
-    *,
-    budget: float,
-    separate: bool = False,
-    layers: bool = False,
-) -> dict[str | None, Float[Tensor, "p q"]]:
-    """⟨∇f(x), ∇f(z)⟩ under None, or that of each parameter under its name; the shorter side of points is held.
-
-    Args:
-        gradients: of the network.
-        x1: points of the rows.
-        x2: points of the columns; None for those of the rows.
-        budget: in bytes, beside points and results.
-        separate: outputs have rows of their own rather than a sum.
-        layers: keep parameters apart.
-
-    Raises:
-        ValueError: the budget is too small for one block of rows.
-    """
-    rows = gradients.outputs if separate else 1
-    short, long = sorted((x1, x1 if x2 is None else x2), key=len)
-    shape = (len(x1) * rows, len(x1 if x2 is None else x2) * rows)
-    results = {name: gradients.home.new_zeros(shape) for name in (gradients.sizes if layers else (None,))}
-    numbers = budget / gradients.home.element_size()
-    blocks = plan(gradients, len(short), None if x2 is None else len(long), separate=separate, budget=numbers)
-    if x2 is None:
-        blocks.gram(x1, results)
-    else:
-        turned = {name: result.T if short is x2 else result for name, result in results.items()}
-        blocks.cross(short, long, turned)
-    return results
 
 
 @dataclass(frozen=True)
@@ -206,6 +124,15 @@ class Blocks:
         return x, errors.transpose(1, 2).flatten(2)
 
 
+def normal(rows: Tensor) -> Tensor:
+    """Zero, in place, what is so small that its square underflows: subnormal numbers make products ten times slower.
+
+    Gradients of samples that a trained network hardly sees may be that small.
+    """
+    tiny = math.sqrt(torch.finfo(rows.dtype).tiny)
+    return torch.hardshrink(rows, tiny, out=rows)
+
+
 def plan(gradients: SampleGradients, p: int, q: int | None, *, separate: bool, budget: float) -> Blocks:
     """How to cut the work for p points held and q streamed (None: the p points with themselves).
 
@@ -225,7 +152,7 @@ def plan(gradients: SampleGradients, p: int, q: int | None, *, separate: bool, b
     largest = max(whole.values(), default=0)
     sample = gradients.held + 2 * largest + (2 * count * sum(gradients.sizes[n] for n in gradients.general))
     tile = max(1, min(_TILE[1], max(_TILE[0], p // 8), math.isqrt(int(budget / 24))))
-    most = max(_CHUNK[gradients.home.device.type], _HELD // sample)
+    most = max(CHUNK[gradients.home.device.type], _HELD // sample)
     chunk = max(1, min(most, max(p, q or 0), int(budget / 3 / sample)))
     room = int((budget - 3 * tile**2 - chunk * sample) / (p + 2 * chunk))
     if room < count:

@@ -1,6 +1,6 @@
 """Gradients of every sample from activations and back-propagated errors where that is right, by autograd elsewhere.
 
-A network is looked at once, on a few samples. What `layer_calls` recorded there is held against plain autograd,
+A network is looked at once, on a few samples. What `calls` recorded there is held against plain autograd,
 parameter by parameter; one that is used in another way too, or whose gradient comes out wrong (as when the first
 dimension inside the network is not that of the samples), is left to autograd from then on.
 """
@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from geocompress.layer_calls import Recorder, Weight
-from geocompress.layer_rules import RULES
-from geocompress.sample_gradients import Function, Gradients, Way, faster, one_by_one
+from geocompress.gradients.calls import Recorder, Weight
+from geocompress.gradients.rules import RULES
+from geocompress.gradients.samples import Function, Gradients, Way, faster, one_by_one
 
 Pairs = dict[str, tuple[Float[Tensor, "n t a"], Float[Tensor, "n c t b"]]]
 _DEPENDS = "pass strategy=ONE_BY_ONE, for the forward pass uses {} in a way that depends on the data"

@@ -1,4 +1,4 @@
-"""Rules for `layer_calls.Recorder`: how to run a function of torch on data with its weights cut off from the graph."""
+"""Rules for `calls.Recorder`: how to run a function of torch on data with its weights cut off from the graph."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geocompress.layer_calls import Recorder, Rule, derived
-from geocompress.layer_factors import Convolution, LookUp, Product, Scale, Shift, Use
+from geocompress.gradients.calls import Recorder, Rule, derived
+from geocompress.gradients.factors import Convolution, LookUp, Product, Scale, Shift, Use
 
 
 def _cut(recorder: Recorder, tensor: Tensor | None) -> Tensor | None:

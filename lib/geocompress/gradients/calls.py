@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
-from geocompress.layer_factors import Use
+from geocompress.gradients.factors import Use
 
 Rule = Callable[
     ..., Any
@@ -65,7 +65,7 @@ class Recorder(TorchFunctionMode):
     Args:
         parameters: by name, leaves that require a gradient.
         constants: further tensors that belong to no sample: buffers, parameters that are held fixed.
-        rules: by function of torch, see `layer_rules`.
+        rules: by function of torch, see `rules`.
 
     Attributes:
         calls: in the order of the forward pass.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from geocompress.checks import deterministic
-from geocompress.sample_gradients import Function
+from geocompress.gradients.samples import Function
 
 _CALLER = "empirical_ntk"
 

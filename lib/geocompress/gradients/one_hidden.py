@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from geocompress.gradients.tiles import mirror, slices
 from geocompress.networks import OneHidden, Params
 
 _SIDES = (1024, 256, 64, 16, 4, 1)  # of a tile of points, the first that the budget allows
@@ -60,14 +60,6 @@ def closed_form(
     return results
 
 
-def mirror(result: Float[Tensor, "p p"], side: int) -> None:
-    """Make a matrix whose upper triangle is known exactly symmetric, in place and tile by tile."""
-    for i in slices(len(result), side):
-        result[i, i] = result[i, i].triu() + result[i, i].triu(1).T
-        for j in slices(len(result), side, first=i.stop):
-            result[j, i] = result[i, j].T
-
-
 def _features(params: Params, x: Float[Tensor, "p d"]) -> _Features:
     """S and M β of the neurons."""
     z = torch.addmm(params["b"], x, params["omega"].T, alpha=1 / math.sqrt(x.shape[1]))
@@ -84,8 +76,3 @@ def _cut(numbers: float, h: int, points: int) -> tuple[int, int]:
     raise ValueError(
         f"memory_gb: expected at least {(3 + 6 * min(h, _NEURONS)) * 8e-9:.3g} for one row block, raise it"
     )
-
-
-def slices(length: int, step: int, first: int = 0) -> Iterator[slice]:
-    """Numbers from `first` to `length`, `step` at a time."""
-    return (slice(start, min(start + step, length)) for start in range(first, length, step))
