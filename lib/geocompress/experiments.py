@@ -124,8 +124,8 @@ def train_network(config: NetworkConfig) -> dict[str, Any]:
     start = time.perf_counter()
     path = []
     for end in replica.states():
-        path.append(_observed(replica, end))
-    return _row(replica, path, end, time.perf_counter() - start, about)
+        path.append(observed(replica, end))
+    return network_row(replica, path, end, time.perf_counter() - start, about)
 
 
 def train_networks(configs: Sequence[NetworkConfig]) -> list[dict[str, Any]]:
@@ -161,14 +161,24 @@ def _together(configs: list[NetworkConfig]) -> list[dict[str, Any]]:
     for end in states:
         for i, path in enumerate(paths):
             if end.step[i] >= len(path):  # it has moved: one line for each step
-                path.append(_observed(replicas[i], end.replica(i)))
+                path.append(observed(replicas[i], end.replica(i)))
     wall_s = (time.perf_counter() - start) / count
     finished = [(replica, path, end.replica(i)) for i, (replica, path) in enumerate(zip(replicas, paths, strict=True))]
-    return [_row(*training, wall_s, about) | {"batch": count} for training in finished]
+    return [network_row(*training, wall_s, about) | {"batch": count} for training in finished]
 
 
-def _row(replica: Replica, path: list[dict], end: flow.State, wall_s: float, about: dict[str, Any]) -> dict[str, Any]:
-    """The row of a training with these lines of observations and this last state."""
+def network_row(
+    replica: Replica, path: list[dict], end: flow.State, wall_s: float, about: dict[str, Any]
+) -> dict[str, Any]:
+    """The row of a finished training, with the columns of `train_network`.
+
+    Args:
+        replica: what was trained.
+        path: `observed` at each step.
+        end: the last state.
+        wall_s: seconds of the training.
+        about: columns of `store.provenance`.
+    """
     config = replica.config
     return {
         "experiment": "network",
@@ -239,7 +249,7 @@ def record_network(config: NetworkConfig, *, test_size: int = 4000) -> Recording
         size = state.params["omega"].square().sum(1).max()
         lines.append(
             {
-                **_observed(replica, state),
+                **observed(replica, state),
                 **dict(zip(("m10", "m50", "m90"), quantiles, strict=True)),
                 "balance_drift": float(drift / size),
                 "test_error": replica.test_error(state.params, test_size),
@@ -249,7 +259,8 @@ def record_network(config: NetworkConfig, *, test_size: int = 4000) -> Recording
     return Recording(pd.DataFrame(lines), np.stack(planes), replica, state)
 
 
-def _observed(replica: Replica, state: flow.State) -> dict[str, float]:
+def observed(replica: Replica, state: flow.State) -> dict[str, float]:
+    """One line of a series: t (mean-field time), amplification λ, share of points fitted, number unfitted, loss."""
     fitted = compression.fitted_fraction(state.margins)
     return {
         "t": state.t,

@@ -60,9 +60,9 @@ def train_frozen(config: NetworkConfig) -> dict[str, Any]:
     start = time.perf_counter()
     path, star = [], None
     for end in replica.states():
-        path.append(experiments._observed(replica, end))
+        path.append(experiments.observed(replica, end))
         star = end if star is None and path[-1]["fitted"] >= FIT_SHARE else star
-    row = experiments._row(replica, path, end, time.perf_counter() - start, about)
+    row = experiments.network_row(replica, path, end, time.perf_counter() - start, about)
     began = time.perf_counter()
     at_moments = (replica.params, None if star is None else star.params, end.params)
     for moment, params in zip(MOMENTS, at_moments, strict=True):
