@@ -342,6 +342,23 @@ def test_commit_and_dirty_tree(tmp_path, monkeypatch):
     provenance._git_state.cache_clear()
 
 
+def test_the_version_of_the_code_is_that_of_every_file(tmp_path, monkeypatch):
+    def version():
+        return provenance.code_version.__wrapped__()
+
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+    (tmp_path / "room").mkdir()
+    seen = {version()}
+    for change in ("a.py", "room/a.py", "room/b.py"):
+        (tmp_path / change).write_text("1")
+        seen.add(version())
+    (tmp_path / "room" / "b.py").write_text("2")
+    seen.add(version())
+    (tmp_path / "room" / "b.py").rename(tmp_path / "c.py")
+    seen.add(version())
+    assert len(seen) == 6
+
+
 @pytest.mark.parametrize("device", ["abacus", "cuda:99", "meta:x"])
 def test_unknown_devices_are_refused(device):
     with pytest.raises(ValueError, match=f"on this machine, got '{device}'"):
