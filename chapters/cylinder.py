@@ -473,10 +473,7 @@ Markdown(tables.markdown(words) if len(fitted) else "Not yet run.")
 
 # %% tags=["hide-cell"]
 # the same for the front page, which can show HTML of another page but no Markdown
-signs = {r"\$\\sqrt\{p\}\$": "√p", r"\$\\lambda\$": "λ"}
-plain = words.replace(signs, regex=True).rename(columns=lambda name: name.replace("$\\beta$", "β").strip("$"))
-page = plain.to_html(index=False, border=0, classes="table")
-glue("cylinder_exponents", HTML(f'<div style="overflow-x: auto">{page}</div>'), display=False)
+glue("cylinder_exponents", HTML(tables.html(words)), display=False)
 
 # %% [markdown]
 # Networks: made {glue:text}`cylinder_made_nets`; machines: made {glue:text}`cylinder_made_kernels`.

@@ -400,10 +400,7 @@ Markdown(tables.markdown(words))
 
 # %% tags=["hide-cell"]
 # the same for the front page, which can show HTML of another page but no Markdown
-signs = {r"\$\\sqrt\{p\}\$": "√p", r"\$\\lambda\$": "λ"}
-plain = words.replace(signs, regex=True).rename(columns=lambda name: name.replace("$\\beta$", "β").strip("$"))
-page = plain.to_html(index=False, border=0, classes="table")
-glue("stripe_exponents", HTML(f'<div style="overflow-x: auto">{page}</div>'), display=False)
+glue("stripe_exponents", HTML(tables.html(words)), display=False)
 
 # %% [markdown]
 # All curves bend, so exponents of different $p$ do not compare well. Over the *same* $p$ and replicas, the network's
