@@ -41,13 +41,13 @@ def hinge_flow(
     Yields the state at t = 0 and after every accepted step; the last one carries the status that ended the run. The
     caller may stop at any time, and may go on later by passing a state as `start`: the trajectory is the same.
 
-    One step of length dt goes to the midpoint with the multipliers of the last step, linearises there, and asks for
-    multipliers that are consistent with the margins at the end of the step: margins are m + (dt/p) K c with
-    K_{μν} = y_μ y_ν h α ⟨∇f(x_μ), ∇f(x_ν)⟩, and c = 1 below the margin, 0 above, in between on it. Only points whose
-    multiplier is in doubt enter the quadratic program; the conditions are then checked on all points. The step is
-    accepted when the true margins agree with the predicted ones, the two slopes of the midpoint rule agree, and little
-    depends on the order in which points met the margin within it (a single step to the end would find the hard-margin
-    classifier of the kernel, which the flow is not).
+    One step of length dt looks where the multipliers of the last step lead, takes the mean of the Jacobian on the way
+    there (`Linearisation.secant`), and asks for multipliers that are consistent with the margins at the end of the
+    step: margins are m + (dt/p) K c with K_{μν} = y_μ y_ν h α ⟨∇f(x_μ), ∇f(x_ν)⟩ of the mean gradients, and c = 1 below
+    the margin, 0 above, in between on it. Only points whose multiplier is in doubt enter the quadratic program; the
+    conditions are then checked on all points. The step is accepted when the true margins agree with the predicted ones,
+    the slopes at its start and on average agree, and little depends on the order in which points met the margin within
+    it (a single step to the end would find the hard-margin classifier of the kernel, which the flow is not).
 
     Args:
         network: see `networks.Network`.
@@ -56,7 +56,7 @@ def hinge_flow(
         y: labels in {−1, +1}, shape (p,), both classes present.
         alpha: scale of the predictor, in (0, ∞); small is the feature regime, large the lazy one.
         margin_tol: accepted error of a step in the margins (counted up to margin 1.5), in margin units.
-        state_tol: accepted relative difference of the slopes at the start and the middle of a step, times dt; inf asks
+        state_tol: accepted relative difference of the slope at the start of a step and its mean, times dt; inf asks
             nothing of it, which is right where the output is linear in the parameters.
         max_time: mean-field time at which to stop.
         max_steps: accepted steps after which to stop.
