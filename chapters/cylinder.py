@@ -103,6 +103,8 @@ for name, step in steps.items():
     glue(f"cylinder_error_{name}", float(series.test_error[max(step, 1)]), display=False)
 glue("cylinder_error_min", float(series.test_error[1:].min()), display=False)
 glue("cylinder_t_end", end.t, display=False)
+glue("cylinder_sectors", len(shares["star"]), display=False)
+glue("cylinder_sector", 360 / len(shares["star"]), display=False)
 
 # %% tags=["nbval-check-output"]
 # tolerance: 0
@@ -141,8 +143,8 @@ glue("cylinder_neurons", HTML(animations.embed(animation, "cylinder-neurons", te
 # $$ (cylinder-isotropy)
 #
 # with $\mu$ the two eigenvalues of $\sum_n v_n v_n^{\mathsf T} / |v_n|$, is 1 for a round cloud and 0 for a line. And the *number of directions in use* cuts the plane into sectors of
-# 15°, takes the share $s$ of $\sum_n |v_n|$ in each, and counts $1 / \sum s^2$: 24 when the weight is even, 1 when one
-# sector holds all of it.
+# {glue:text}`cylinder_sector:.0f`°, takes the share $s$ of $\sum_n |v_n|$ in each, and counts $1 / \sum s^2$:
+# {glue:text}`cylinder_sectors:d` when the weight is even, 1 when one sector holds all of it.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Four round histograms of the weight by angle: even at the start, one or two petals at t star, several petals all around at the largest amplification and at the end."}, "figure": {"name": "fig-cylinder-roses", "caption": "Share of the weight Σ|βₙωₙ| at each angle of the plane, at four moments of the run: at the start, when a tenth of the points is fitted, when λ is largest, at the end. The area of a petal is its share; each rose in units of its own largest petal."}}
 fig, axes = plt.subplots(1, 4, figsize=(7.6, 2.5), subplot_kw={"projection": "polar"})
@@ -156,7 +158,7 @@ for name in ("start", "star", "end"):
 
 # %% [markdown]
 # The isotropy starts at {glue:text}`cylinder_isotropy_start:.2f` and is down to {glue:text}`cylinder_isotropy_star:.2f` at
-# $t^*$, where {glue:text}`cylinder_sectors_star:.1f` of the 24 directions are in use. At the end it is
+# $t^*$, where {glue:text}`cylinder_sectors_star:.1f` of the {glue:text}`cylinder_sectors:d` directions are in use. At the end it is
 # {glue:text}`cylinder_isotropy_end:.2f`, with {glue:text}`cylinder_sectors_end:.1f` directions in use. So the trained
 # network feels both informative directions about equally, but it builds the circle from a limited number of sides, as a
 # polygon does.
@@ -254,6 +256,7 @@ for points, runs in fitting.groupby("p"):
 # %% tags=["hide-input"]
 for name, value in (widest | {"p": f"{max(p_fitting)}"}).items():
     glue(f"cylinder_wide_{name}", value, display=False)
+glue("cylinder_imposed", 1 / widest["star"], display=False)
 reached = exponents.fit_amplification(fitting.p, fitting.lambda_first)
 for name, value in (("low", reached.mean_low[-1]), ("high", reached.mean_high[-1])):
     glue(f"cylinder_wide_{name}", float(value / math.sqrt(max(p_fitting))), display=False)
@@ -439,7 +442,7 @@ glue("cylinder_d", f"{d}", display=False)
 # ## Every dimension
 #
 # Published runs reach further. {numref}`fig-cylinder-published` shows them in
-# three dimensions, with the local slopes beside each learning curve, and the table lists the exponents. All are fitted by
+# several dimensions, with the local slopes beside each learning curve, and the table lists the exponents. All are fitted by
 # one rule, chosen beforehand: the three largest octaves at which there are three replicas.
 
 # %% tags=["hide-input"]
@@ -508,8 +511,8 @@ Markdown(tables.markdown(tables.gaps_in_words(gaps).drop(columns="task")) if len
 # published networks have $\beta =$ {glue:text}`cylinder_nets_beta`, where 1/2 is predicted; their range of $p$ is shorter
 # than that of the machines, whose local slopes show how slowly a curve reaches its exponent. At small $p$ a network also has compression to catch up on: below $p_\circ$ samples lose $\lambda(t^*)$
 # to accidental directions, so $\lambda$ grows faster than $\sqrt p$ there, and the error falls faster in turn. And
-# $\lambda = \sqrt p$, which we imposed on the machines, is more than a network's $\lambda(t^*)$ by a factor of about three:
-# an exponent does not see a factor, an error does.
+# $\lambda = \sqrt p$, which we imposed on the machines, is {glue:text}`cylinder_imposed:.1f` times a network's $\lambda(t^*)$
+# at $p =$ {glue:text}`cylinder_wide_p`: an exponent does not see a factor, an error does.
 #
 # ## Try it
 #

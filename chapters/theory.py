@@ -620,8 +620,8 @@ for ax in (left, right):
 # {glue:text}`theory_thin_layer:.3f` from its edge and {glue:text}`theory_thin_spacing:.3f` from its nearest neighbour, on
 # average, and the stripe is {glue:text}`theory_thin_stripe:.2f` wide. Whether prediction and measurement meet further out
 # takes longer curves, $p\ge10^4$, than this page can train in a minute. Published machines have them: {doc}`stripe` shows their
-# errors, layers, spacings and charges over eleven octaves ({numref}`fig-stripe-published`, {numref}`fig-stripe-layer`). Here is
-# the one thing that only an imposed $\lambda$ can show: the error at fixed $p$ against the compression.
+# errors, layers, spacings and charges ({numref}`fig-stripe-published`, {numref}`fig-stripe-layer`). Here is the one thing that
+# only an imposed $\lambda$ can show: the error at fixed $p$ against the compression.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Test error against imposed compression at fixed p in two dimensions, log-log, with the predicted slopes dashed."}, "figure": {"name": "fig-theory-imposed", "caption": "Published machines with the Laplace kernel on the stripe: test error at one p against the compression imposed on $x_\\perp$. Means over replicas with 95 % intervals, full lines fits, dashed predicted slopes $2(d-1)/(3d-2)$, whose height means nothing."}}
 imposed = store.load("stripe-imposed", missing_ok=True)
