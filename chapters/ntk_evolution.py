@@ -145,7 +145,7 @@ for name in ("init", "star"):
 #   function of this one component explains. All $p$ of them add up to 1.
 # - The *mutual information* $I(\varphi_r; y)$: how much the component tells about the label if any function of it may be used.
 #   An eigenvector that grows steadily with $x_1$ has little projection on a label that flips twice, but plenty of
-#   information. It is estimated by the $k$-nearest-neighbour formula of B. C. Ross (PLoS ONE 9, 2014) with $k = 5$,
+#   information. It is estimated by the $k$-nearest-neighbour formula of {cite:t}`ross2014mutual` with $k = 5$,
 #   on components standardised to mean 0 and variance 1. At most $\ln 2 = 0.69$ nats are to be had, and the estimate from
 #   $p$ points has noise of order $1/\sqrt p$, here {glue:text}`ntk_noise:.2f`.
 # - The *centred alignment* of the whole kernel with the label,
