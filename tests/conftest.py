@@ -20,3 +20,11 @@ def book(root) -> Path:
     build = subprocess.run([sys.executable, "tools/build_book.py", "book"], cwd=root, capture_output=True, text=True)
     assert build.returncode == 0, build.stdout + build.stderr
     return root / "_build" / "html"
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    """Figures that a test has left open are closed."""
+    yield
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")

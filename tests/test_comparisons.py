@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from geocompress import comparisons, curves
-from test_curves import law
+from reference import law
 
 
 def test_ratio_is_that_of_the_same_samples():

@@ -1,24 +1,12 @@
 """Learning curves of many methods: one rule of fitting, one table, one pair of drawings."""
 
-import itertools
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
 from geocompress import curves, exponents
-
-
-def law(beta, *, method="network", regime="feature", task="stripe", d=5, p=(64, 128, 256, 512, 1024), seeds=4, **more):
-    """Runs on a power law, replicas a few per cent apart but for a slope of the same β each."""
-    rows = [
-        {"task": task, "d": d, "d_parallel": 1, "p": n, "method": method, "regime": regime, "seed": s}
-        | {"status": "FITTED", "test_error": (1 + 0.03 * s) * n**-beta}
-        | more
-        for n, s in itertools.product(p, range(seeds))
-    ]
-    return pd.DataFrame(rows)
+from reference import law
 
 
 def test_exponent_of_an_exact_law_and_its_verdict():

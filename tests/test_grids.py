@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from geocompress import experiments, grids, kernel_experiments, store
+from geocompress import curves, experiments, grids, kernel_experiments, store
 from geocompress.experiments import NetworkConfig
 from geocompress.kernel_experiments import KernelConfig
 
@@ -142,3 +142,7 @@ def test_a_field_takes_what_a_published_result_has_for_the_same_sample(tmp_path)
 def test_a_lookup_that_finds_nothing_is_refused(tmp_path, old, new, message):
     with pytest.raises((TypeError, ValueError), match=message):
         grids.read(written(tmp_path, LOOKED_UP.replace(old, new)))
+
+
+def test_curves_are_made_of_the_rows_that_reached_their_end():
+    assert set(curves.FINISHED) == {experiment.success for experiment in grids.EXPERIMENTS.values()}

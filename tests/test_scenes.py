@@ -14,12 +14,6 @@ TASK = tasks.cylinder(3)
 X, Y = (array.numpy() for array in TASK.sample(200, 0))
 
 
-@pytest.fixture(autouse=True)
-def _close():
-    yield
-    plt.close("all")
-
-
 def test_points_in_space_lie_where_they_are_and_wear_their_label():
     ax = scenes.cylinder_in_space(plt.figure().add_subplot(projection="3d"), X, Y, RADIUS, reach=2.0)
     inside = (np.abs(X) <= 2).all(axis=1)

@@ -20,12 +20,6 @@ SERIES = pd.DataFrame(
 )
 
 
-@pytest.fixture(autouse=True)
-def _close():
-    yield
-    plt.close("all")
-
-
 def test_an_eigenfunction_of_x_1_varies_from_left_to_right_and_is_drawn_in_its_own_unit():
     axis = np.linspace(-2, 2, 5)
     picture = np.stack([7 * np.tile(axis, (5, 1)), 3 * np.tile(axis, (5, 1)).T, np.ones((5, 5))], axis=2)

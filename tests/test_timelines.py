@@ -22,12 +22,6 @@ SERIES = pd.DataFrame(
 )
 
 
-@pytest.fixture(autouse=True)
-def _close():
-    yield
-    plt.close("all")
-
-
 def test_periods_start_after_time_zero_and_end_where_they_are_said_to():
     _, axes = plt.subplots(3, 1)
     timelines.training_periods(axes, SERIES, t_star=1.0, t_lambda_max=10.0)
