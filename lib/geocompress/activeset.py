@@ -2,6 +2,7 @@
 
 For Grams a few of whose eigenvalues stand many orders above the rest, as that of a tangent kernel around t*: a first
 guess by libsvm, in single precision, does not see the rest, and exchanging many points at once does not settle.
+Unlike `marginqp` it begins with two points, holds the exact machine of its points at every step, and keeps no factor.
 """
 
 from __future__ import annotations

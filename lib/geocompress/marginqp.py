@@ -7,6 +7,9 @@ margin 1. Signed charges q = a y are the unknowns below. Two methods work togeth
 within a thousandth of a margin in few cheap steps. Pivoting then finds the exact set of support vectors: it solves the
 linear system of the guessed set, drops the points whose charge has the wrong sign, adds those below margin 1, and does
 so again. One Cholesky factor serves many pivots, because a few exchanged points are a correction of low rank.
+
+This is the solver of one Gram; `workingset` chooses which points are in it, `activeset` takes over where exchanging
+many points at once does not settle, and `boxqp` has an upper bound too.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 A working set holds the support vectors and whoever violates the margin. It is solved exactly (`marginqp`), all points
 are measured against the answer in blocks, the violators join, and so on until there is none. Only points near the
 boundary ever join, and a machine of half the points knows where that is: sets are doubled from a thousand points up.
+Nothing is solved here: this decides which points `marginqp` sees.
 """
 
 from __future__ import annotations
