@@ -19,12 +19,10 @@ from torch import Tensor
 from geocompress.checks import Real, Whole, integer, real, training_data
 from geocompress.implicit import Problem, move, norm
 from geocompress.losses import Loss
+from geocompress.multipliers import coasting, integrate
 from geocompress.networks import Jacobian, Network, Params
 from geocompress.states import State, Status
 
-GAMMA = 1 - 1 / math.sqrt(2)  # of the singly diagonally implicit Runge–Kutta method of two stages: order 2, L-stable
-NEWTON_TOL = 1e-9  # residual of a stage, in margin units
-NEWTON_STEPS = 60
 GROWTH = 3.0  # of a step over the last one, at most
 ROUNDING = 1e-6  # least margin that relative errors are measured by
 AT_REST = 1e-8  # change of margins over half the time of a run that counts as none
@@ -54,10 +52,10 @@ def stiff_flow(
     A step of length dt linearises the network where it stands and integrates ṁ = K c(m)/p, c = −ℓ'(m), with
     K_{μν} = y_μ y_ν h α ⟨∇f(x_μ), ∇f(x_ν)⟩ frozen there, by the two-stage diagonally implicit Runge–Kutta method of
     order two that is L-stable (γ = 1 − 1/√2; Alexander, SIAM J. Numer. Anal. 14, 1006 (1977)), halving the time until
-    it is right. The weights move by the mean multipliers, W' = W + dt (h/p) Σ_μ c_μ y_μ ∇f(x_μ), with the gradients
-    half-way (order 2) or at the start (order 1). The step is accepted when the margins at W' are those foreseen, to
-    `margin_tol` or, while all are below one, to that share of the largest. It costs one Gram of all p points and one
-    forward pass; shorter tries after one that failed need no new Gram.
+    it is right (`multipliers.integrate`). The weights move by the multipliers, W' = W + (h/p) Σ_μ ∫c_μ dt y_μ ∇f(x_μ),
+    with the gradients half-way (order 2) or at the start (order 1). The step is accepted when the margins at W' are
+    those foreseen, to `margin_tol` or, while all are below one, to that share of the largest. It costs one Gram of all
+    p points and one forward pass; shorter tries after one that failed need no new Gram.
 
     Order 1 is no cheaper copy of order 2. Nets of many layers leave small weights by a sudden burst of growth. Order 1
     jumps into it and comes out with all of the net awake; order 2 goes through it, and on the convolution net of
@@ -98,75 +96,17 @@ def stiff_flow(
         raise TypeError(f"loss: expected one like losses.SoftHinge(3.0), got {loss!r}; see losses.Loss")
     if start is not None and start.margins.shape != y.shape:
         raise ValueError(f"stiff_flow: `start` has {len(start.margins)} points, the data have {len(y)}")
+    if start is not None and (start.velocity is None) == (inertia > 0):
+        expected, got = ("a velocity", "none") if inertia else ("no velocity", "one")
+        raise ValueError(
+            f"stiff_flow: with inertia {inertia:g} expected a `start` with {expected}, got {got}; it is of another flow"
+        )
     output_init = network.forward(params, x) if start is None else start.output_init
     problem = Problem(network, x, y, alpha, output_init, margin_tol, math.inf, len(y))
     run = _Run(problem, loss, order, inertia, loss_tol)
     return run.states(
         run.first(params) if start is None else replace(start, status=Status.RUNNING), max_time, max_steps
     )
-
-
-class Averages(NamedTuple):
-    """What a frozen kernel makes of a step: mean multipliers, and the margins at the end."""
-
-    multipliers: Float[Tensor, " p"]
-    margins: Float[Tensor, " p"]
-
-
-def integrate(
-    loss: Loss, gram: Float[Tensor, "p p"], margins: Float[Tensor, " p"], tol: float, *, splits: int = 12
-) -> Averages | None:
-    """ṁ = K c(m)/p from `margins` over a time dt, with `gram` dt K/p (p, p), float64; a time too long is halved.
-
-    `tol` bounds the distance of the stages' two answers, of second and of first order, in margins below `loss.cap`.
-    None where a stage has no solution to be found, as for a `gram` that rounding has made indefinite.
-    """
-    first = _stage(loss, GAMMA * gram, margins)
-    second = None if first is None else _stage(loss, GAMMA * gram, margins + (1 - GAMMA) * (gram @ first))
-    if second is None:
-        return None
-    mean = (1 - GAMMA) * first + GAMMA * second
-    end, single = margins + gram @ mean, margins + gram @ first  # the latter is of first order
-    if splits == 0 or float((end.clamp(max=loss.cap) - single.clamp(max=loss.cap)).abs().max()) <= tol:
-        return Averages(mean, end)
-    begun = integrate(loss, gram / 2, margins, tol, splits=splits - 1)
-    ended = None if begun is None else integrate(loss, gram / 2, begun.margins, tol, splits=splits - 1)
-    return None if ended is None else Averages((begun.multipliers + ended.multipliers) / 2, ended.margins)
-
-
-def _stage(loss: Loss, gram: Tensor, margins: Tensor) -> Tensor | None:
-    """C = −ℓ'(m + A c) by Newton's method on ½ cᵀ A c + Σ ℓ(m + A c), which is convex; `gram` is A.
-
-    With D = diag ℓ'' the direction solves (I + D A) δ = −(c + ℓ'), by the symmetric I + √D A √D.
-    """
-    c = -loss.slope(margins)
-    image = gram @ c
-    for _ in range(NEWTON_STEPS):
-        at = margins + image
-        residual = c + loss.slope(at)
-        pull = gram @ residual
-        if float(pull.abs().max()) <= NEWTON_TOL:
-            return -loss.slope(at)
-        root = loss.curvature(at).sqrt()
-        matrix = root[:, None] * gram * root
-        matrix.diagonal().add_(1)
-        factor, failed = torch.linalg.cholesky_ex(matrix)
-        if int(failed):
-            return None
-        direction = root * torch.cholesky_solve((root * pull)[:, None], factor)[:, 0] - residual
-        step = gram @ direction
-        slope = float(pull @ direction)
-        value, share = float(0.5 * c @ image + loss.value(at).sum()), 1.0
-        while True:
-            trial, moved = c + share * direction, image + share * step
-            reached = float(0.5 * trial @ moved + loss.value(margins + moved).sum())
-            if reached <= value + 1e-4 * share * slope + 1e-12 * abs(value):
-                break
-            share /= 2
-            if share < 1e-6:
-                return None
-        c, image = trial, moved
-    return None
 
 
 class _Frozen(NamedTuple):
@@ -218,7 +158,8 @@ class _Run:
     def _advance(self, state: State, max_time: float) -> State:
         """One accepted step, to `max_time` at most; shorter tries use the same Gram."""
         longest, growth = max_time - state.t, GROWTH
-        dt, shortest = min(state.dt, longest), 1e-10 * (state.t or state.dt)
+        dt = min(state.dt, longest)
+        shortest = min(1e-10 * (state.t or state.dt), dt / 2)  # however little is left, it is tried
         at = self._frozen(state.params, state.velocity)
         finite = True
         while dt > shortest:
@@ -231,7 +172,7 @@ class _Run:
                 longer = max(longer, state.dt) if dt == longest < state.dt else longer
                 t = max_time if dt == longest else state.t + dt
                 after = self._state(tried.params, tried.velocity, margins, t, state.step + 1, longer)
-                if after.status is Status.RUNNING and dt >= state.t / 2 and self._at_rest(state, after):
+                if after.status is Status.RUNNING and dt >= state.t / 2 > 0 and self._at_rest(state, after):
                     after = replace(after, status=Status.STATIONARY)
                 return after
             dt *= max(0.2, 0.8 * error**-0.5) if math.isfinite(error) else 0.2
@@ -248,21 +189,21 @@ class _Run:
 
     def _attempt(self, state: State, at: _Frozen, dt: float) -> _Tried | None:
         """A step of length dt: what the velocity carries over it, and what the multipliers add."""
-        params, velocity, margins, coast = state.params, state.velocity, state.margins.double(), 0.0
-        if velocity is not None:
-            decay = math.exp(-dt / self.inertia)
-            coast = self.inertia * (1 - decay)
-            margins, params = margins + coast * at.drift, move(params, velocity, coast)
-        found = integrate(self.loss, (dt - coast) * at.rate, margins, self.problem.margin_tol)
+        problem, velocity, margins = self.problem, state.velocity, state.margins
+        found = integrate(self.loss, at.rate, margins.double(), dt, problem.margin_tol, at.drift, self.inertia)
         if found is None:
             return None
-        slope = self.problem.velocity(at.jacobian, found.multipliers.to(state.margins))
+        pushes, pulls = found.pushes.to(margins), found.pulls.to(margins)
+        coast, decay = coasting(dt, self.inertia)
+        params = state.params if velocity is None else move(state.params, velocity, coast)
+        jacobian, way = at.jacobian, problem.velocity(at.jacobian, pushes)
         if self.order == 2:
-            half = at.jacobian.secant(move(params, slope, dt - coast))
-            slope = self.problem.velocity(half, found.multipliers.to(state.margins))
+            jacobian = at.jacobian.secant(move(params, way, 1.0))
+            way = problem.velocity(jacobian, pushes)
         if velocity is not None:
-            velocity = move({k: decay * v for k, v in velocity.items()}, slope, 1 - decay)
-        return _Tried(move(params, slope, dt - coast), velocity, found.margins)
+            turn = problem.velocity(jacobian, pulls)
+            velocity = {k: torch.add(turn[k], v, alpha=decay) for k, v in velocity.items()}
+        return _Tried(move(params, way, 1.0), velocity, found.margins)
 
     def _error(self, tried: _Tried, margins: Tensor) -> float:
         """Error relative to the tolerance, at most 1 for a good step."""

@@ -107,7 +107,8 @@ def frozen_machine(
     The machine knows its points by their numbers, (s, 1). Around t* the kernel is nearly that of a linear function:
     d + 1 eigenvalues stand up to 10⁹ above those that the label depends on, and `hard_margin_svc`, which begins with
     libsvm in single precision, may get lost. A fit that does not end SEPARATED is therefore made again by `activeset`,
-    X
+    one point at a time. The machine is unique, and its `violation` and `gap` are the proof; if that fails too, the
+    first one comes back as it is.
 
     Args:
         gram: Θ on the training points, float64.
