@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.optimize import lsq_linear
+from torch import nn
 
 
 def one_hidden(params, x):
@@ -20,6 +21,19 @@ def one_hidden(params, x):
             total = total + params["beta"][n] * math.sqrt(2) * torch.clamp(z, min=0)
         values.append(total / h)
     return torch.stack(values)
+
+
+class OneHiddenModule(nn.Module):
+    """`networks.OneHidden` as anyone would write it."""
+
+    def __init__(self, params):
+        super().__init__()
+        for name, value in params.items():
+            self.register_parameter(name, nn.Parameter(value.clone()))
+
+    def forward(self, x):
+        pre = x @ self.omega.T / math.sqrt(x.shape[1]) + self.b
+        return math.sqrt(2) * torch.relu(pre) @ self.beta / len(self.b)
 
 
 def jacobian(forward, params, x):

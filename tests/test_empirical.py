@@ -525,21 +525,9 @@ def test_one_hidden_layer_in_closed_form_is_that_of_the_network(memory_gb, monke
     assert start == jacobians[0].shape[1]
 
 
-class Layer(nn.Module):
-    """`networks.OneHidden` as anyone would write it."""
-
-    def __init__(self, params):
-        super().__init__()
-        for name, value in params.items():
-            self.register_parameter(name, nn.Parameter(value.clone()))
-
-    def forward(self, x):
-        return math.sqrt(2) * torch.relu(x @ self.omega.T / math.sqrt(x.shape[1]) + self.b) @ self.beta / len(self.b)
-
-
 def test_module_function_and_closed_form_are_one_kernel_in_mean_field_time():
     params, (x, _) = WIDTHS.init(0), tasks.stripe(3).sample(40, 1)
-    module = Layer(params)
+    module = reference.OneHiddenModule(params)
     theta = NTK(WIDTHS, params, x)
     same(NTK(modules.ModuleNetwork(module, WIDTHS.width), params, x), theta)
     same(WIDTHS.width * NTK(module, None, x), theta)

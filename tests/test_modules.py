@@ -10,24 +10,12 @@ from torch import nn
 import reference
 from geocompress import flow, modules, networks, states, tasks
 from geocompress.flow import Status
+from reference import OneHiddenModule
 
 NET = networks.OneHidden(d=3, width=40)
 
 
-class Layer(nn.Module):
-    """`networks.OneHidden` as anyone would write it."""
-
-    def __init__(self, params):
-        super().__init__()
-        for name, value in params.items():
-            self.register_parameter(name, nn.Parameter(value.clone()))
-
-    def forward(self, x):
-        pre = x @ self.omega.T / math.sqrt(x.shape[1]) + self.b
-        return math.sqrt(2) * torch.relu(pre) @ self.beta / len(self.b)
-
-
-class OnlyOneByOne(Layer):
+class OnlyOneByOne(OneHiddenModule):
     """A module that looks at its numbers, which no vectorisation allows."""
 
     def forward(self, x):
@@ -41,7 +29,7 @@ def same(a, b):
 @pytest.mark.parametrize("how", [{}, {"block": 4}, {"memory_gb": 1e-9 * 8 * 200 * 20}])
 def test_all_products_are_those_of_the_closed_form(how):
     params = NET.init(0)
-    ours, theirs = modules.ModuleNetwork(Layer(params), NET.width, **how), NET
+    ours, theirs = modules.ModuleNetwork(OneHiddenModule(params), NET.width, **how), NET
     x, y = tasks.stripe(3).sample(14, 101)
     same(ours.forward(params, x), theirs.forward(params, x))
     a, b = ours.linearise(params, x), theirs.linearise(params, x)
@@ -55,6 +43,22 @@ def test_all_products_are_those_of_the_closed_form(how):
         same(a.gram(), b.gram())
 
 
+def test_the_jacobian_is_held_where_half_of_the_budget_holds_it():
+    """14 points of 200 weights take 22.4 kB; either way the products are the same."""
+    params, (x, y) = NET.init(0), tasks.stripe(3).sample(14, 101)
+    budgets = [share * 14 * 200 * 8 / 1e9 for share in (2.01, 1.99)]
+    held, made = (
+        modules.ModuleNetwork(OneHiddenModule(params), NET.width, memory_gb=budget).linearise(params, x)
+        for budget in budgets
+    )
+    same(held.gram(), made.gram())
+    assert held._jacobian is not None
+    assert made._jacobian is None
+    for name, value in held.pullback(y).items():
+        same(value, made.pullback(y)[name])
+    same(held.pushforward(NET.init(5)), made.pushforward(NET.init(5)))
+
+
 def test_a_module_follows_the_trajectory_of_the_closed_form():
     """Their averages over a step differ (half-way against exact), so they agree as far as their tolerance goes."""
     params = NET.init(0)
@@ -63,7 +67,7 @@ def test_a_module_follows_the_trajectory_of_the_closed_form():
     settings = {"alpha": 1.0, "margin_tol": 1e-3, "state_tol": 1e-3, "max_time": 8.0}
     ours, theirs = (
         states.at_times(flow.hinge_flow(network, params, x, y, **settings), times)
-        for network in (modules.ModuleNetwork(Layer(params), NET.width), NET)
+        for network in (modules.ModuleNetwork(OneHiddenModule(params), NET.width), NET)
     )
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a.margins.clamp(max=1.5), b.margins.clamp(max=1.5), rtol=0, atol=1e-2)
@@ -161,6 +165,6 @@ def test_bad_settings_are_refused(case):
 
 
 def test_a_memory_budget_below_a_block_of_rows_is_refused():
-    network = modules.ModuleNetwork(Layer(NET.init(0)), memory_gb=1e-6)
+    network = modules.ModuleNetwork(OneHiddenModule(NET.init(0)), memory_gb=1e-6)
     with pytest.raises(ValueError, match=r"memory_gb: expected at least .* got 1e-06"):
         network.linearise(NET.init(0), tasks.stripe(3).sample(5, 101)[0]).gram()
