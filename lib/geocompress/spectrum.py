@@ -203,11 +203,7 @@ def kernel_alignment(gram: Numbers, other: Numbers) -> float:
 
 
 def centred(gram: Numbers) -> Float[np.ndarray, "p p"]:
-    """H K H with H = 1 − 11ᵀ/p, the Gram of features minus their mean over the points: what kernel PCA decomposes.
-
-    Raises:
-        TypeError, ValueError: a Gram that is not square, finite and symmetric.
-    """
+    """H K H with H = 1 − 11ᵀ/p, the Gram of features minus their mean: what kernel PCA decomposes; raises as below."""
     result = _centred(spectrum_checks.gram(gram, "gram"))
     return (result + result.T) / 2
 
