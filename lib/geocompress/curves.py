@@ -46,6 +46,8 @@ STYLES: Mapping[str, Style] = {
     "ntk_init": Style("NTK at the start", figures.COLOURS["vermilion"], "v"),
     "ntk_star": Style("NTK at $t^*$", figures.COLOURS["orange"], "<", False),
     "ntk_final": Style("NTK at the end", figures.COLOURS["green"], "^"),
+    "last_init": Style("last layer at the start", figures.COLOURS["purple"], "s", False),
+    "last_final": Style("last layer at the end", figures.COLOURS["black"], "D", False),
 }
 KEPT = ("task", "d", "d_parallel", "p", "curve", "seed", "test_error")
 

@@ -1,0 +1,195 @@
+"""What the published rows on images say: exponents, and the claims of arXiv:2007.11471 with a verdict each, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+
+from geocompress import comparisons, curves
+from geocompress.checks import Real
+from geocompress.fits import PowerLawFit, fit_power_law
+
+METHODS = ("network", "ntk_init", "ntk_final", "last_init", "last_final")
+CLAIMED = ("network", "ntk_init", "ntk_final")  # methods that arXiv:2007.11471 says something about
+NOT_RUN = "not yet run"
+
+
+def error_by_method(every: pd.DataFrame) -> pd.DataFrame:
+    """Mean test error with its 95 % interval (Student's, over seeds) for each p, α, inertia and method.
+
+    Columns: p, alpha, inertia, method, seeds, error, low, high (nan for a single seed).
+
+    Args:
+        every: rows of `image_experiments.by_method`.
+    """
+    keys = ["p", "alpha", "inertia", "method"]
+    found = every.groupby(keys).test_error.agg(["mean", "sem", "size"]).reset_index()
+    half = stdtrit(np.maximum(found["size"] - 1, 1), 0.975) * found["sem"]
+    ends = {"seeds": found["size"], "error": found["mean"], "low": found["mean"] - half, "high": found["mean"] + half}
+    return found[keys].assign(**ends)
+
+
+def exponents_in_words(every: pd.DataFrame, methods: Sequence[str] = METHODS) -> pd.DataFrame:
+    """Fitted β with its 95 % interval over seeds, one line a method, as text.
+
+    Two fits: over all p that have three seeds, and over the largest octaves (`curves.window`), where that is possible.
+
+    Args:
+        every: rows of `image_experiments.by_method` of one α and inertia.
+        methods: which to fit, in this order.
+    """
+    lines = []
+    for name in methods:
+        rows = every[every.method == name]
+        whole = _common(rows)
+        if whole.p.nunique() < 2 or whole.seed.nunique() < curves.REPLICAS:
+            continue
+        law, part = fit_power_law(whole.p, whole.test_error, replica=whole.seed), curves.window(rows)
+        span = f"{whole.p.min()} – {whole.p.max()}"
+        lines.append((curves.STYLES[name].label, span, _in_words(law), f"{part.p.min()} – {part.p.max()}"))
+        lines[-1] += (_in_words(curves.fit(rows)),)
+    return pd.DataFrame(lines, columns=["method", "$p$", "$\\beta$ (95 %)", "larger $p$", "$\\beta$ there (95 %)"])
+
+
+def claims(every: pd.DataFrame, *, at: Real = 1000, beyond: Real = 200) -> pd.DataFrame:
+    """The three claims of arXiv:2007.11471 on MNIST, what was measured, and whether they hold, as text.
+
+    1. At p = `at` the net errs less than the machine on its initial kernel; the 95 % intervals over seeds are disjoint.
+    2. β of the net is larger than that of its initial kernel: the slope of their ratio over all p, with its interval.
+    3. The final kernel errs less than the initial one at every p ≥ `beyond`: geometric mean of the ratio.
+
+    Columns: claim, measured, verdict ("holds", "does not hold", "undecided" where an interval holds both answers, or
+    "not yet run").
+
+    Args:
+        every: rows of `image_experiments.by_method` of one α and inertia.
+        at: p of the first claim.
+        beyond: least p of the third.
+    """
+    parts = {name: every[every.method == name] for name in CLAIMED}
+    found = [_below_at(parts, at), _steeper(parts), _better_frozen(parts, beyond)]
+    return pd.DataFrame(found, columns=["claim", "measured", "verdict"])
+
+
+def trainings_in_words(rows: pd.DataFrame) -> pd.DataFrame:
+    """Trainings of one p by α and inertia τ, as text: errors with 95 % intervals, steps, time, and how they ended.
+
+    Args:
+        rows: of `image_experiments.train_images`.
+    """
+    lines = []
+    for (alpha, inertia), runs in rows.groupby(["alpha", "inertia"]):
+        parts = [runs.assign(test_error=runs[c], method="") for c in ("test_error", "svc_init", "svc_final")]
+        errors = [_line_in_words(error_by_method(part).iloc[0]) for part in parts]
+        ends = ", ".join(f"{count} {status.lower()}" for status, count in runs.status.value_counts().items())
+        cells = (f"{alpha:g}", f"{inertia:g}", *errors, f"{runs.steps.mean():.0f}", f"{runs.t_end.mean():.3g}", ends)
+        lines.append(cells)
+    names = ("$\\alpha$", "$\\tau$", "net", "NTK at the start", "NTK at the end", "steps", "$t$ of the end", "ended")
+    return pd.DataFrame(lines, columns=list(names))
+
+
+def momentum_in_words(every: pd.DataFrame) -> str:
+    """Errors with momentum over those without on the same images, by method, as text: geometric means, two errors.
+
+    Args:
+        every: rows of `image_experiments.by_method` of one p and α.
+    """
+    told = []
+    for name in CLAIMED:
+        rows = every[every.method == name]
+        with_, without = rows[rows.inertia > 0], rows[rows.inertia == 0]
+        if name == "ntk_init" or not len(with_.merge(without, on=["p", "seed"])):
+            continue  # the initial kernel knows nothing of a path
+        line = comparisons.paired_ratio(with_, without).iloc[0]
+        interval = "" if np.isnan(line.low) else f" ({line.low:.2f} – {line.high:.2f})"
+        told.append(f"{curves.STYLES[name].label.split(',')[0]} {line.ratio:.2f}{interval}")
+    return "; ".join(told) if told else NOT_RUN
+
+
+def stability_in_words(stability: Mapping[str, Sequence[Sequence[float]]]) -> str:
+    """What training did to the relative stability of the output, and in how many layers R fell, as text.
+
+    `stability` has "init" and "final", each one line a run, as `image_figures.layers` takes it; empty if not yet run.
+    """
+    if not stability:
+        return NOT_RUN
+    before, after = (np.mean(np.asarray(stability[moment]), axis=0) for moment in ("init", "final"))
+    fell = int((after < before).sum())
+    word = "more" if after[-1] < before[-1] else "less"
+    return f"training made the output {word} stable to deformations, and {fell} of {len(before)} layers more stable"
+
+
+def similarities(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """What training did to the kernel at the largest p, one line a set of rows, as text: means over seeds.
+
+    Args:
+        tables: by title, rows of `image_experiments.train_images` or `ntk_experiments.train_frozen`.
+    """
+    lines = []
+    for title, rows in tables.items():
+        last = rows[rows.p == rows.p.max()]
+        change = {"": title, "seeds": f"{len(last)}"}
+        for column, name in (("projections", "largest label projection"), ("information", "best information (nats)")):
+            means = [np.mean([max(values) for values in last[f"{column}_{m}"]]) for m in ("init", "final")]
+            change[name] = f"{means[0]:.2f} → {means[1]:.2f}"
+        change["alignment"] = f"{last.alignment_init.mean():.2f} → {last.alignment_final.mean():.2f}"
+        change["error of its machine"] = f"{last.svc_init.mean():.3f} → {last.svc_final.mean():.3f}"
+        change["net"] = f"{last.test_error.mean():.3f}"
+        lines.append(change)
+    return pd.DataFrame(lines)
+
+
+def _below_at(parts: Mapping[str, pd.DataFrame], at: Real) -> tuple[str, str, str]:
+    claim = f"at $p$ = {at:g} the net errs less than its initial kernel, intervals over seeds disjoint"
+    table = error_by_method(pd.concat([parts["network"], parts["ntk_init"]]))
+    table = table[(table.p == at) & (table.seeds > 1)].set_index("method")
+    if len(table) < 2:
+        return claim, NOT_RUN, NOT_RUN
+    net, kernel = table.loc["network"], table.loc["ntk_init"]
+    told = " against ".join(_line_in_words(line) for line in (net, kernel))
+    below, above = bool(net.high < kernel.low), bool(net.low > kernel.high)
+    return claim, f"{told}, {net.seeds:.0f} seeds", _verdict(below, above)
+
+
+def _steeper(parts: Mapping[str, pd.DataFrame]) -> tuple[str, str, str]:
+    claim = "the exponent of the net is larger than that of its initial kernel"
+    both = parts["network"].merge(parts["ntk_init"], on=["p", "seed"], suffixes=("", "_init"))
+    both = _common(both)
+    if both.p.nunique() < 2 or both.seed.nunique() < curves.REPLICAS:
+        return claim, NOT_RUN, NOT_RUN
+    gap = fit_power_law(both.p, both.test_error / both.test_error_init, replica=both.seed)
+    told = f"difference {_in_words(gap)}, $p$ = {both.p.min()} to {both.p.max()}, {both.seed.nunique()} seeds"
+    return claim, told, _verdict(bool(gap.beta_low > 0), bool(gap.beta_high < 0))
+
+
+def _better_frozen(parts: Mapping[str, pd.DataFrame], beyond: Real) -> tuple[str, str, str]:
+    claim = f"the final kernel errs less than the initial one at every $p$ ≥ {beyond:g}"
+    large = {name: parts[name][parts[name].p >= beyond] for name in ("ntk_final", "ntk_init")}
+    if not len(large["ntk_final"]):
+        return claim, NOT_RUN, NOT_RUN
+    ratio = comparisons.paired_ratio(large["ntk_final"], large["ntk_init"])
+    told = ", ".join(f"{line.ratio:.2f} at {line.p:g}" for line in ratio.itertuples())
+    return claim, f"ratio {told}", _verdict(bool((ratio.ratio < 1).all()), bool((ratio.low > 1).any()))
+
+
+def _verdict(holds: bool, fails: bool) -> str:
+    return "holds" if holds else "does not hold" if fails else "undecided"
+
+
+def _in_words(law: PowerLawFit) -> str:
+    return f"{law.beta:.2f} ({law.beta_low:.2f} – {law.beta_high:.2f})"
+
+
+def _line_in_words(line: pd.Series) -> str:
+    """A line of `error_by_method`."""
+    interval = "" if np.isnan(line.low) else f" ({line.low:.4f} – {line.high:.4f})"
+    return f"{line.error:.4f}{interval}"
+
+
+def _common(rows: pd.DataFrame) -> pd.DataFrame:
+    """The p with at least `curves.REPLICAS` seeds, through the seeds that are there at all of them."""
+    rows = rows[rows.groupby("p").seed.transform("nunique") >= curves.REPLICAS]
+    return rows[rows.groupby("seed").p.transform("nunique") == rows.p.nunique()]

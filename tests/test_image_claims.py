@@ -1,0 +1,128 @@
+"""Exponents and verdicts on rows whose law is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from geocompress import image_claims
+
+POINTS = (50, 100, 200, 400, 1000)
+
+
+def rows(points=POINTS, seeds=5, alpha=2e-3, inertia=0.0, **laws: tuple[float, float]) -> pd.DataFrame:
+    """ε = A p^−β (1 ± 1 % by seed) of each method from its (A, β)."""
+    laws = {"network": (3.0, 0.5), "ntk_init": (3.0, 0.35), "ntk_final": (3.2, 0.5)} | laws
+    return pd.DataFrame(
+        {
+            "task": "mnist",
+            "d": 784,
+            "d_parallel": np.nan,
+            "regime": "feature",
+            "status": "FITTED",
+            "p": p,
+            "alpha": alpha,
+            "inertia": inertia,
+            "method": method,
+            "seed": seed,
+            "test_error": scale * p**-beta * (1 + 0.01 * np.sin(seed + p)),
+        }
+        for p in points
+        for method, (scale, beta) in laws.items()
+        for seed in range(seeds)
+    )
+
+
+def test_the_interval_of_a_mean_is_students():
+    every = rows(points=(100,), seeds=2)
+    every["test_error"] = np.tile([0.1, 0.2], 3)
+    line = image_claims.error_by_method(every).iloc[0]
+    assert line.error == pytest.approx(0.15)
+    assert line.high - line.error == pytest.approx(12.7062 * 0.05, rel=1e-4)  # one degree of freedom
+
+
+def test_one_seed_has_no_interval():
+    table = image_claims.error_by_method(rows(seeds=1))
+    assert table.low.isna().all()
+    assert table.high.isna().all()
+
+
+def test_exponents_are_those_of_the_rows():
+    table = image_claims.exponents_in_words(rows())
+    assert table.method.tolist() == ["net, feature regime", "NTK at the start", "NTK at the end"]
+    values = [float(text.split()[0]) for text in table["$\\beta$ (95 %)"]]
+    np.testing.assert_allclose(values, [0.5, 0.35, 0.5], atol=0.011)
+    assert table["$p$"].tolist() == ["50 – 1000"] * 3
+    assert table["larger $p$"].tolist() == ["200 – 1000"] * 3
+
+
+def test_a_p_with_too_few_seeds_does_not_count():
+    every = rows()
+    every = every[(every.p < 1000) | (every.seed < 2)]
+    assert image_claims.exponents_in_words(every)["$p$"].tolist() == ["50 – 400"] * 3
+    assert not len(image_claims.exponents_in_words(rows(seeds=2)))
+
+
+def test_claims_that_hold_are_said_to_hold():
+    table = image_claims.claims(rows())
+    assert table.verdict.tolist() == ["holds"] * 3
+    assert table.measured[1].startswith("difference 0.15")
+    assert [part.split(" at ")[1] for part in table.measured[2].split(", ")] == ["200", "400", "1000"]
+
+
+def test_claims_that_fail_are_said_to_fail():
+    table = image_claims.claims(rows(network=(3.0, 0.2), ntk_final=(6.0, 0.35)))
+    assert table.verdict.tolist() == ["does not hold"] * 3
+
+
+def test_claims_within_the_noise_are_undecided():
+    table = image_claims.claims(rows(network=(3.0, 0.35), ntk_final=(2.9, 0.35)))
+    assert table.verdict.tolist() == ["undecided", "undecided", "holds"]
+    every = rows()
+    final = (every.method == "ntk_final") & (every.p == 400)
+    every.loc[final, "test_error"] = 3.0 * 400**-0.35 * np.array([0.5, 1.9, 1.4, 1.2, 0.9])
+    assert image_claims.claims(every).verdict[2] == "undecided"  # above one in the mean, within its interval
+
+
+def test_claims_without_rows_are_not_yet_run():
+    assert image_claims.claims(rows(points=(50, 100))).verdict.tolist() == ["not yet run", "holds", "not yet run"]
+    assert image_claims.claims(rows(seeds=1)).verdict.tolist() == ["not yet run", "not yet run", "holds"]
+    assert image_claims.claims(rows().iloc[:0]).verdict.tolist() == ["not yet run"] * 3
+
+
+def test_momentum_is_compared_on_the_same_images():
+    flow, momentum = rows(points=(200,)), rows(points=(200,), inertia=10.0, network=(6.0, 0.5))
+    told = image_claims.momentum_in_words(pd.concat([flow, momentum]))
+    assert told == "net 2.00 (2.00 – 2.00); NTK at the end 1.00 (1.00 – 1.00)"
+    assert image_claims.momentum_in_words(flow) == "not yet run"
+
+
+def trainings(**columns) -> pd.DataFrame:
+    kinds = {"task": "mnist", "d": 784, "seed": [0, 1], "p": 200, "alpha": 2e-3, "inertia": 0.0, "steps": [40, 50]}
+    errors = {"test_error": [0.1, 0.12], "svc_init": [0.2, 0.2], "svc_final": [0.1, 0.1], "t_end": [10.0, 12.0]}
+    kernel = {f"{name}_init": [[0.1, 0.0], [0.0, 0.3]] for name in ("projections", "information")}
+    kernel |= {f"{name}_final": [[0.7, 0.0], [0.6, 0.3]] for name in ("projections", "information")}
+    ends = {"status": ["FITTED", "MAX_STEPS"], "alignment_init": 0.1, "alignment_final": 0.5}
+    return pd.DataFrame(kinds | errors | kernel | ends | columns)
+
+
+def test_trainings_are_told_by_alpha_and_inertia():
+    table = image_claims.trainings_in_words(pd.concat([trainings(), trainings(inertia=10.0)]))
+    assert table["$\\tau$"].tolist() == ["0", "10"]
+    assert table["net"][0].startswith("0.1100 (")
+    assert table["steps"].tolist() == ["45", "45"]
+    assert table["ended"][0] == "1 fitted, 1 max_steps"
+
+
+def test_stability_is_told_by_the_output_and_by_the_number_of_layers():
+    told = image_claims.stability_in_words({"init": [[1.0, 1.0, 1.0]], "final": [[1.5, 0.9, 0.5]]})
+    assert told == "training made the output more stable to deformations, and 2 of 3 layers more stable"
+    assert "output less stable" in image_claims.stability_in_words({"init": [[1.0]], "final": [[2.0]]})
+    assert image_claims.stability_in_words({}) == "not yet run"
+
+
+def test_what_training_did_to_the_kernel_is_of_the_largest_p():
+    small = trainings(p=50, svc_final=0.9)
+    (line,) = image_claims.similarities({"MNIST": pd.concat([small, trainings()])}).to_dict("records")
+    assert line["largest label projection"] == "0.20 → 0.65"
+    assert line["error of its machine"] == "0.200 → 0.100"
+    assert line["seeds"] == "2"
