@@ -6,36 +6,23 @@ initialisation and at the end. All are tested on the same images.
 
 from __future__ import annotations
 
-import copy
 import functools
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from geocompress import compression, deformations, images, spectrum, states, store
-from geocompress.checks import Real, integer, real
+from geocompress import compression, deformations, spectrum, states, store
+from geocompress.checks import Real
 from geocompress.experiments import FIT_SHARE
-from geocompress.losses import SoftHinge
-from geocompress.mnas import MnasCNN
-from geocompress.modules import ModuleNetwork
+from geocompress.image_replicas import TOP, ImageConfig, ImageReplica
 from geocompress.networks import Params
-from geocompress.provenance import check_device
 from geocompress.states import State
-from geocompress.stiff import stiff_flow
 from geocompress.tangents import frozen_machine
 
-TOP = 10  # eigenpairs that are looked at, as in arXiv:2007.11471
 MOMENTS = ("init", "final")
-LAST = ("readout", "bias")  # parameters of the last layer
 DEFORMED = 512  # test images that deformations are tried on
 CHECKPOINT_S = 60.0  # seconds between two checkpoints
 # of one moment, without its suffix
@@ -44,145 +31,6 @@ COLUMNS = (
     *("eigenvalues", "projections", "information", "alignment", "effective_dimension", "stability"),
 )
 MACHINES = {"ntk": "svc", "last": "last"}  # name of a method and its machine
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageConfig:
-    """One training of `mnas.MnasCNN` on images: everything that decides its result, and nothing else.
-
-    Attributes:
-        task: name of the pool of images, see `images.by_name`: "digits[size=16]" needs nothing, "mnist" its files.
-        p: training images.
-        width: h.
-        alpha: scale of the predictor; 2e-3 is the feature regime of arXiv:2007.11471.
-        sharpness: of the soft hinge.
-        seed: of the split and the initial weights, which are two numbers made from it.
-        test_size: test images.
-        margin_tol: accepted error of a step, see `stiff.stiff_flow`.
-        order: of a step.
-        inertia: τ, the time over which the gradient is averaged; 0 is gradient flow.
-        device: "cpu" or "cuda".
-        dtype: of network and training; machines are in float64.
-
-    Raises:
-        TypeError, ValueError: a setting of the wrong type or out of range; "cuda" where there is none.
-    """
-
-    task: str = "digits[size=16]"
-    p: int = 200
-    width: int = 10
-    alpha: float = 2e-3
-    sharpness: float = 3.0
-    seed: int = 0
-    test_size: int = 1000
-    margin_tol: float = 0.5
-    order: int = 1
-    inertia: float = 0.0
-    device: str = "cpu"
-    dtype: str = "float32"
-
-    def __post_init__(self) -> None:
-        for name in ("width", "test_size", "order"):
-            integer(getattr(self, name), name)
-        integer(self.p, "p", minimum=2 * TOP)
-        integer(self.seed, "seed", minimum=0)
-        for name in ("alpha", "sharpness", "margin_tol"):
-            real(getattr(self, name), name, 0)
-        if self.inertia != 0:
-            real(self.inertia, "inertia", 0)
-        if not isinstance(self.task, str):
-            raise TypeError(f"task: expected the name of a pool such as 'mnist', got {self.task!r}")
-        if self.dtype not in ("float32", "float64"):
-            raise ValueError(f"dtype: expected 'float64' or 'float32', got {self.dtype!r}")
-        check_device(self.device)
-
-    @property
-    def seeds(self) -> dict[str, int]:
-        """Seeds of `data` and `init`."""
-        numbers = np.random.SeedSequence(self.seed).generate_state(2)
-        return dict(zip(("data", "init"), (int(number) for number in numbers), strict=True))
-
-
-class ImageReplica:
-    """The images, network and initial weights that a configuration stands for.
-
-    Raises:
-        ValueError, OSError: images that are not there or do not suffice; see `images.by_name` and `Images.split`.
-    """
-
-    def __init__(self, config: ImageConfig, *, memory_gb: Real = 2.0) -> None:
-        self.config, self.pool = config, _pool(config.task)
-        place = {"device": check_device(config.device), "dtype": getattr(torch, config.dtype)}
-        split = self.pool.split(config.p, config.test_size, config.seeds["data"])
-        self.x, self.y, self.x_test, self.y_test = (part.to(**place) for part in split[:4])
-        self.network = MnasCNN(config.width, size=self.x.shape[-1], channels=self.x.shape[1])
-        self.params = self.network.init(config.seeds["init"], **place)
-        module = self.network.module(self.params)
-        self.module = ModuleNetwork(module, config.width, memory_gb=real(memory_gb, "memory_gb", 0))
-        self._output_init_test = self.module.forward(self.params, self.x_test)
-
-    def states(self, start: State | None = None) -> Iterator[State]:
-        """The flow from the initial weights, or from a state of an earlier run, to margin 1 on every image."""
-        config = self.config
-        return stiff_flow(
-            self.module,
-            self.params,
-            self.x,
-            self.y,
-            alpha=config.alpha,
-            loss=SoftHinge(config.sharpness),
-            margin_tol=config.margin_tol,
-            order=config.order,
-            inertia=config.inertia,
-            start=start,
-        )
-
-    def test_error(self, params: Params) -> float:
-        """Share of the test images with y F ≤ 0, F = α (f − f_0)."""
-        return self.error(self.module.forward(params, self.x_test) - self._output_init_test)
-
-    def error(self, output: Tensor) -> float:
-        """Share of the test images on the wrong side."""
-        return float((self.y_test * output <= 0).double().mean())
-
-    def tangent(self, params: Params, *, last: bool = False) -> ImageKernel:
-        """The tangent kernel at `params`, or the part of the last layer."""
-        module = self.network.module(params)
-        for name, value in module.named_parameters():
-            value.requires_grad_(name in LAST or not last)
-        return ImageKernel(ModuleNetwork(module, self.config.width, memory_gb=self.module.memory_gb), self.x)
-
-
-class ImageKernel:
-    """Θ(x, z) = h ⟨∇f(x), ∇f(z)⟩ of a module at its parameters, on training points.
-
-    The Gram is of float64, whatever the network: rounded to float32 it has eigenvalues below zero.
-    """
-
-    def __init__(self, network: ModuleNetwork, x: Tensor) -> None:
-        self._network, self._params, self._x = network, network.init(), x
-
-    @functools.cached_property
-    def gram(self) -> Float[Tensor, "p p"]:
-        """Θ(x_μ, x_ν), float64."""
-        network = replace(self._network, module=copy.deepcopy(self._network.module).double())
-        return network.width * network.linearise(network.init(), self._x.double()).gram()
-
-    @property
-    def unit(self) -> float:
-        """Mean of Θ(x_μ, x_μ)."""
-        return float(self.gram.diagonal().mean())
-
-    def function(self, charges: Float[Tensor, " p"], points: Tensor) -> Float[Tensor, " q"]:
-        """Σ_ν q_ν Θ(x, x_ν) at new points, without any cross-Gram: by the products of the network, in its dtype."""
-        scale = float(charges.abs().max())  # what is left is of order one
-        way = self._network.linearise(self._params, self._x).pullback((charges / scale).to(points))
-        return self._network.width * scale * self._network.linearise(self._params, points).pushforward(way).double()
-
-
-@functools.lru_cache(maxsize=2)
-def _pool(task: str) -> images.Images:
-    return images.by_name(task)
 
 
 def train_images(

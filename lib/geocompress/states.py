@@ -127,5 +127,5 @@ def load(path: Path) -> tuple[State, dict[str, str | float | None]]:
         content = torch.load(path, weights_only=True)
         state = content["state"] | {"status": Status(content["state"]["status"])}
         return State(**state), content["notes"]
-    except (EOFError, KeyError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
+    except (EOFError, LookupError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path}: expected a state written by states.save, got {error}; delete the file") from error
