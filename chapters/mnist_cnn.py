@@ -10,12 +10,13 @@
 # (mnist-cnn)=
 # # Real images
 #
-# On the stripe we knew what mattered: one coordinate out of $d$. Nobody knows what matters in a picture of a digit. Still,
-# {cite:t}`paccolat2021geometric` claim that a deep convolution net on MNIST does what the shallow net does on the stripe. In
-# the feature regime it learns faster, its kernel turns to the label, and the kernel at the end beats the one at the start.
+# On the stripe we knew what mattered: one coordinate out of $d$. Nobody knows what matters in a picture of a digit.
+# Still, {cite:t}`paccolat2021geometric` claim that a deep convolution net on MNIST does what the shallow net does on
+# the stripe. In the feature regime it learns faster, its kernel turns to the label, and the kernel at the end beats
+# the one at the start.
 #
-# This chapter asks the same of the paper's net. One small training is done while the page is built, on images that need no
-# download. The learning curves come from published runs on MNIST. Each figure says which images it is about.
+# This chapter asks the same of the paper's net. One small training is done while the page is built, on images that
+# need no download. The learning curves come from published runs on MNIST. Each figure says which images it is about.
 
 # %% tags=["parameters"]
 task = "digits[size=16]"  # "mnist" needs the folder named by GEOCOMPRESS_DATA
@@ -56,12 +57,12 @@ figures.use_style()
 # %% [markdown]
 # ## What does the net see, and what is it made of?
 #
-# All images of a set are pooled. The mean image is subtracted, and each image is scaled to the norm $\sqrt d$, with $d$
-# pixels. The label is the parity of the digit, $y = +1$ for even ones. In every split the two labels, and the digits of one
-# label, are equally frequent.
+# All images of a set are pooled. The mean image is subtracted, and each image is scaled to the norm $\sqrt d$, with
+# $d$ pixels. The label is the parity of the digit, $y = +1$ for even ones. In every split the two labels, and the
+# digits of one label, are equally frequent.
 #
-# The live images: {glue:text}`mnist_source`. They are real, but small and few; they stand in for MNIST where its files are
-# not at hand, and no number measured on them is a statement about MNIST.
+# The live images: {glue:text}`mnist_source`. They are real, but small and few; they stand in for MNIST where its
+# files are not at hand, and no number measured on them is a statement about MNIST.
 
 # %%
 config = image_experiments.ImageConfig(
@@ -80,12 +81,12 @@ for ax, sign in zip(axes, (1, -1), strict=True):
     image_figures.strip(ax, pixels[few], np.arange(len(few)), np.full(len(few), sign), len(few))
 
 # %% [markdown]
-# The net has sixteen convolutions, of two kinds that are cheap in weights: *depthwise*, where each channel sees itself only,
-# and *pointwise*, which mix the channels of one place. Six of them make two blocks that reduce the picture and six make two
-# blocks that keep it and add what they find, $(x + r)/\sqrt2$. Then comes the mean over all places and a linear readout. All
-# weights are standard normal at the start, every convolution is divided by $\sqrt{\text{fan-in}}$ and the readout by its
-# fan-in $20h$. The activation is swish, scaled so that $\E\,\sigma(z)^2 = 1$. Below is the net for images of 28 × 28 at
-# $h = 10$, the size of MNIST.
+# The net has sixteen convolutions, of two kinds that are cheap in weights: *depthwise*, where each channel sees
+# itself only, and *pointwise*, which mix the channels of one place. Six of them make two blocks that reduce the
+# picture and six make two blocks that keep it and add what they find, $(x + r)/\sqrt2$. Then comes the mean over all
+# places and a linear readout. All weights are standard normal at the start, every convolution is divided by
+# $\sqrt{\text{fan-in}}$ and the readout by its fan-in $20h$. The activation is swish, scaled so that $\E\,\sigma(z)^2
+# = 1$. Below is the net for images of 28 × 28 at $h = 10$, the size of MNIST.
 
 # %% tags=["hide-input"]
 layers = MnasCNN(10).table()
@@ -101,13 +102,13 @@ glue("mnist_weights", f"{paper:,}".replace(",", " "), display=False)
 glue("mnist_weights_code", f"{code:,}".replace(",", " "), display=False)
 
 # %% [markdown]
-# The text of the paper and the authors' public code disagree. The text gives the four blocks $3h, 3h, 5h, 5h$ channels
-# ({glue:text}`mnist_weights` weights at $h = 10$), the code $h, h, 3h, 3h$ ({glue:text}`mnist_weights_code`). We take the
-# text's. Depth, kernels and strides are the same in both.
+# The text of the paper and the authors' public code disagree. The text gives the four blocks $3h, 3h, 5h, 5h$
+# channels ({glue:text}`mnist_weights` weights at $h = 10$), the code $h, h, 3h, 3h$
+# ({glue:text}`mnist_weights_code`). We take the text's. Depth, kernels and strides are the same in both.
 #
-# Training is the flow of the other chapters, $\dot W = -\frac h\alpha\, \partial L/\partial W$ with $F = \alpha (f - f_0)$, until
-# every margin $y F$ reaches 1. The loss is softer: $\ell(m) = \frac1s \log(1 + e^{s(1 - m)})$ with $s = 3$, a hinge with
-# its corner rounded off. The feature regime is $\alpha = 2 \cdot 10^{-3}$.
+# Training is the flow of the other chapters, $\dot W = -\frac h\alpha\, \partial L/\partial W$ with $F = \alpha (f -
+# f_0)$, until every margin $y F$ reaches 1. The loss is softer: $\ell(m) = \frac1s \log(1 + e^{s(1 - m)})$ with $s =
+# 3$, a hinge with its corner rounded off. The feature regime is $\alpha = 2 \cdot 10^{-3}$.
 #
 # ## How does a deep net wake up?
 #
@@ -132,17 +133,17 @@ glue("mnist_quiet", float(100 * start_of_burst / end.t), display=False)
 glue("mnist_status", end.status.value.lower(), display=False)
 
 # %% [markdown]
-# For {glue:text}`mnist_quiet:.0f` % of its time the net does next to nothing ({numref}`fig-mnist-burst`). Small weights, multiplied
-# over many layers, give small gradients. What grows makes the rest grow faster, and the end is a burst: in a two-layer net
-# weights grow exponentially, in a deep one faster than that. So mean-field time is a poor clock here, and the figure counts
-# from the burst, the last step at which all margins are within $(-1, 1)$. The run ended {glue:text}`mnist_status` after
-# {glue:text}`mnist_steps:.0f` steps at $t =$ {glue:text}`mnist_t_end:.1f`.
+# For {glue:text}`mnist_quiet:.0f` % of its time the net does next to nothing ({numref}`fig-mnist-burst`). Small
+# weights, multiplied over many layers, give small gradients. What grows makes the rest grow faster, and the end is a
+# burst: in a two-layer net weights grow exponentially, in a deep one faster than that. So mean-field time is a poor
+# clock here, and the figure counts from the burst, the last step at which all margins are within $(-1, 1)$. The run
+# ended {glue:text}`mnist_status` after {glue:text}`mnist_steps:.0f` steps at $t =$ {glue:text}`mnist_t_end:.1f`.
 #
 # ### What does its kernel look at?
 #
-# As in {doc}`ntk_evolution`, take the tangent kernel on the training images, before and after training, and its leading
-# eigenvectors. Here the Gram is centred first. The net has one bias, whose gradient is 1 everywhere. It adds the same large number to
-# every entry, which changes no machine and would be the first eigenvector otherwise.
+# As in {doc}`ntk_evolution`, take the tangent kernel on the training images, before and after training, and its
+# leading eigenvectors. Here the Gram is centred first. The net has one bias, whose gradient is 1 everywhere. It adds
+# the same large number to every entry, which changes no machine and would be the first eigenvector otherwise.
 
 # %%
 at = {"init": replica.params, "final": end.params}
@@ -195,19 +196,20 @@ for moment in at:
 
 # %% [markdown]
 # Before training the largest label projection of an eigenvector is {glue:text}`mnist_projection_init:.2f` (rank
-# {glue:text}`mnist_rank_init:.0f`), after it is {glue:text}`mnist_projection_final:.2f` (rank {glue:text}`mnist_rank_final:.0f`).
-# The best information goes from {glue:text}`mnist_information_init:.2f` to {glue:text}`mnist_information_final:.2f` nats. So the
-# label does move into one of the leading eigenvectors.
+# {glue:text}`mnist_rank_init:.0f`), after it is {glue:text}`mnist_projection_final:.2f` (rank
+# {glue:text}`mnist_rank_final:.0f`). The best information goes from {glue:text}`mnist_information_init:.2f` to
+# {glue:text}`mnist_information_final:.2f` nats. So the label does move into one of the leading eigenvectors.
 #
-# It need not be the first. The strips of {numref}`fig-mnist-strips` show what is sorted and what is not, and the share of the first
-# eigenvector in the trace goes from {glue:text}`mnist_share_init:.0f` % to {glue:text}`mnist_share_final:.0f` %. Where the
-# strongest eigenvector is not the one that knows the label, the alignment of the *whole* kernel can stay low: here it goes
-# from {glue:text}`mnist_alignment_init:.2f` to {glue:text}`mnist_alignment_final:.2f`.
+# It need not be the first. The strips of {numref}`fig-mnist-strips` show what is sorted and what is not, and the
+# share of the first eigenvector in the trace goes from {glue:text}`mnist_share_init:.0f` % to
+# {glue:text}`mnist_share_final:.0f` %. Where the strongest eigenvector is not the one that knows the label, the
+# alignment of the *whole* kernel can stay low: here it goes from {glue:text}`mnist_alignment_init:.2f` to
+# {glue:text}`mnist_alignment_final:.2f`.
 #
 # ### Is its frozen kernel of use?
 #
-# A hard-margin machine on the kernel before training, on the kernel after, and on the parts of the last layer alone (readout
-# and bias), against the net itself:
+# A hard-margin machine on the kernel before training, on the kernel after, and on the parts of the last layer alone
+# (readout and bias), against the net itself:
 
 # %%
 errors = {"network": replica.test_error(end.params)}
@@ -229,20 +231,22 @@ print(f"machine on its last layer at the start: {errors['last_init']:.3f}")
 print(f"network: {errors['network']:.3f}")
 
 # %% [markdown]
-# One standard error of such a number is about {glue:text}`mnist_noise:.1f` %, from the test images alone, and another seed gives
-# another net. What this run says, with the parameters above: the last layer of a random net is a poor kernel, the full tangent kernel of the
-# random net is a good one, and after training the last layer alone has caught up with the whole. On so few small images the
-# net has no visible advantage over the kernel it started with. Whether it gets one is a question for learning curves.
+# One standard error of such a number is about {glue:text}`mnist_noise:.1f` %, from the test images alone, and another
+# seed gives another net. What this run says, with the parameters above: the last layer of a random net is a poor
+# kernel, the full tangent kernel of the random net is a good one, and after training the last layer alone has caught
+# up with the whole. On so few small images the net has no visible advantage over the kernel it started with. Whether
+# it gets one is a question for learning curves.
 #
 # ## Does the net learn faster than its kernels, on MNIST?
 #
-# From here to the end of the next section all numbers are from published runs on MNIST:
-# {glue:text}`mnist_runs`, tested on {glue:text}`mnist_tests`; made {glue:text}`mnist_made`. Each
-# training gives five errors on the same test images: that of the net, and those of the four machines.
+# From here to the end of the next section all numbers are from published runs on MNIST: {glue:text}`mnist_runs`,
+# tested on {glue:text}`mnist_tests`; made {glue:text}`mnist_made`. Each training gives five errors on the same test
+# images: that of the net, and those of the four machines.
 
 # %% tags=["hide-input"]
 rows = store.load(published, missing_ok=True)
 every = image_experiments.by_method(rows) if len(rows) else rows
+every = every[every.status.isin(curves.FINISHED)] if len(rows) else every
 flow = every[(every.alpha == alpha) & (every.inertia == 0)] if len(rows) else every
 glue("mnist_made", store.origin(rows) if len(rows) else image_claims.NOT_RUN, display=False)
 told = f"{len(rows)} trainings, p = {rows.p.min()} to {rows.p.max()}" if len(rows) else image_claims.NOT_RUN
@@ -266,20 +270,20 @@ for method in ("ntk_init", "ntk_final", "last_init", "last_final"):
     glue(f"mnist_over_net_{method}", told, display=False)
 
 # %% [markdown]
-# Errors over the net's, smallest to largest over all $p$: {glue:text}`mnist_over_net_ntk_init` for the initial kernel,
-# {glue:text}`mnist_over_net_ntk_final` for the final one, {glue:text}`mnist_over_net_last_init` and
-# {glue:text}`mnist_over_net_last_final` for the last layer alone, before and after. Where the final kernel is close to 1, a
-# machine on it errs about as often as the net that it was taken from; where the last layer after training is close to 1 too, what
-# that kernel knows is already in the features that the readout sees.
+# Errors over the net's, smallest to largest over all $p$: {glue:text}`mnist_over_net_ntk_init` for the initial
+# kernel, {glue:text}`mnist_over_net_ntk_final` for the final one, {glue:text}`mnist_over_net_last_init` and
+# {glue:text}`mnist_over_net_last_final` for the last layer alone, before and after. Where the final kernel is close
+# to 1, a machine on it errs about as often as the net that it was taken from; where the last layer after training is
+# close to 1 too, what that kernel knows is already in the features that the readout sees.
 
 # %% tags=["hide-input"]
 found = image_claims.exponents_in_words(flow) if len(flow) else pd.DataFrame()
 Markdown(tables.markdown(found) if len(found) else "Not yet run: an exponent takes two p with three seeds each.")
 
 # %% [markdown]
-# Intervals are over seeds, with $p$ as given. Exponents of curves that bend compare badly, so the second fit repeats the
-# first on the largest octaves alone. {cite:t}`paccolat2021geometric` draw a line of slope −1/2 beside their net. They
-# predict no exponent for images, and neither do we.
+# Intervals are over seeds, with $p$ as given. Exponents of curves that bend compare badly, so the second fit repeats
+# the first on the largest octaves alone. {cite:t}`paccolat2021geometric` draw a line of slope −1/2 beside their net.
+# They predict no exponent for images, and neither do we.
 #
 # The source's claims, each with what was measured here and a verdict that is computed, not written:
 
@@ -288,23 +292,21 @@ verdicts = image_claims.claims(flow, at=p_claim) if len(flow) else pd.DataFrame(
 Markdown(tables.markdown(verdicts) if len(verdicts) else "Not yet run.")
 
 # %% [markdown]
-# "Undecided" means that an interval holds both answers. The first claim compares intervals of means over seeds, the second the
-# slope of the ratio of the two errors, seed by seed, and the third the means of their ratio at each $p$ on its own.
-# Trainings that did not end with every margin at 1 are left out: {glue:text}`mnist_unfinished`.
+# "Undecided" means that an interval holds both answers. The first claim compares intervals of means over seeds, the
+# second the slope of the ratio of the two errors, seed by seed, and the third the means of their ratio at each $p$ on
+# its own. Trainings that did not end with every margin at 1 are left out: {glue:text}`mnist_unfinished`.
 #
 # ## Where do features end and the lazy regime begin?
 #
-# As $\alpha$ grows, the net has to move less to fit its images, and in the limit it is a machine on its initial kernel. The error of
-# the net against $\alpha$ shows the crossover, and the kernel at the end must go the same way.
+# As $\alpha$ grows, the net has to move less to fit its images, and in the limit it is a machine on its initial
+# kernel. The error of the net against $\alpha$ shows the crossover, and the kernel at the end must go the same way.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Test error of the net and of its initial and final kernel against alpha from ten to the minus four to ten to the four; stars mark the runs with momentum."}, "figure": {"name": "fig-mnist-alpha", "caption": "Published runs on MNIST, parity, at one number of training images: test error against α of the net and of machines on its kernel before and after training; means over seeds, bars 95 % intervals. Stars: the runs with momentum, beside those without."}}
 watched = every[every.p == p_alpha] if len(rows) else every
-watched = watched[watched.status.isin(curves.FINISHED)] if len(rows) else watched
 if len(watched):
     fig, ax = plt.subplots(figsize=(7.6, 4.2))
     image_figures.crossover(ax, watched)
-    ax.set_title(f"MNIST, $p$ = {p_alpha}", fontsize=11)
-    _ = fig.legend(loc="outside right upper")
+    _ = fig.legend(loc="outside upper center", ncols=3, title=f"MNIST, $p$ = {p_alpha}")
 
 # %% tags=["hide-input"]
 lines = image_claims.trainings_in_words(rows[rows.p == p_alpha]) if len(rows) else pd.DataFrame()
@@ -315,32 +317,33 @@ Markdown(tables.markdown(lines) if len(lines) else "Not yet run.")
 # %% [markdown]
 # ### The path is not the flow, and what momentum has to do with it
 #
-# Now to a weak point. The step that follows the flow here is of order 1 and accepted to half a margin, with the tangent kernel frozen
-# during the step. In the quiet time that is accurate. In the burst it is not: the step jumps into it and comes out
-# with all of the net awake. Resolved finely by a step of order 2, the flow goes *through* the burst and comes out on a long
-# plateau: one class is fitted, and for the other the net is dark and takes thousands of short steps to learn it. So the published curves are
-# those of a coarsely stepped flow. They are a definite recipe, they fit every image, but **they are not the resolved
-# gradient flow**.
+# Now to a weak point. The step that follows the flow here is of order 1, with the tangent kernel frozen during the
+# step, and it is accepted when the margins come out as foreseen to half a margin (while all are below 1, to half of
+# the largest). In the burst that is coarse: the step jumps into it and comes out with all of the net awake. Resolved
+# finely by a step of order 2, the flow goes *through* the burst and comes out on a long plateau: one class is fitted,
+# and for the other the net is dark and takes thousands of short steps to learn it. So the published curves are those
+# of a coarsely stepped flow. They are a definite recipe and fit every image, but **they are not the resolved gradient
+# flow**.
 #
-# The source averages the gradient over a time $\tau = h$, $\tau \dot V = -\frac h\alpha\, \partial L/\partial W - V$ and
-# $\dot W = V$. That is momentum in continuous time. It damps what turns faster than $\tau$, and with it neither order stays on the
-# plateau. It is a different dynamics, not a better solver: the loss need not fall at every moment and the
-# clock runs differently. Lines with $\tau > 0$ in the table, and the stars of {numref}`fig-mnist-alpha`, say what it changes. In errors with momentum
-# over errors without, on the same images: {glue:text}`mnist_momentum`. What does not depend on the path is the start, the
-# initial kernels.
+# The source averages the gradient over a time $\tau = h$, $\tau \dot V = -\frac h\alpha\, \partial L/\partial W - V$
+# and $\dot W = V$. That is momentum in continuous time. It damps what turns faster than $\tau$, and with it neither
+# order stays on the plateau. It is a different dynamics, not a better solver: the loss need not fall at every moment
+# and the clock runs differently. Lines with $\tau > 0$ in the table, and the stars of {numref}`fig-mnist-alpha`, say
+# what it changes. In errors with momentum over errors without, on the same images: {glue:text}`mnist_momentum`. What
+# does not depend on the path is the start, the initial kernels.
 #
 # ## What does each layer learn to ignore?
 #
-# A digit whose strokes are moved a little is the same digit. {cite:t}`petrini2021relative` compare what a smooth random
-# deformation $g$ does to a layer with what white noise $\eta$ of the same norm does. With $z_k(x)$ what layer $k$ gives out
-# before its activation,
+# A digit whose strokes are moved a little is the same digit. {cite:t}`petrini2021relative` compare what a smooth
+# random deformation $g$ does to a layer with what white noise $\eta$ of the same norm does. With $z_k(x)$ what layer
+# $k$ gives out before its activation,
 #
 # $$
 # R_k = \frac{\E\, |z_k(g x) - z_k(x)|^2}{\E\, |z_k(x + \eta) - z_k(x)|^2} , \qquad |\eta| = |g x - x| .
 # $$ (mnist-stability)
 #
-# The image itself has $R = 1$. A layer that ignores deformations more than noise has $R_k < 1$. Here $g$ moves a pixel by
-# 1 in the root mean square, on test images.
+# The image itself has $R = 1$. A layer that ignores deformations more than noise has $R_k < 1$. Here $g$ moves a
+# pixel by 1 in the root mean square, on test images.
 
 # %% tags=["hide-input"]
 stability = {}
@@ -378,16 +381,18 @@ for label, values in (("live", stability), ("published", felt)):
 # {glue:text}`mnist_stability_published`. That $R_k$ differs between layers before training is no learning: strides
 # and means over places blur, and blurring forgives small shifts.
 #
-# {cite:t}`petrini2021relative` find that among trained nets a small $R$ of the output goes with a small error. So the two panels
-# of {numref}`fig-mnist-stability` belong next to the two kinds of errors above: those of the live run, where features gained
-# little, and those on MNIST. The two sets need not agree. An 8 × 8 digit enlarged to 16 × 16 has no fine
-# detail, and white noise has most of its power where such images have none; a net can be stable to that for reasons that have nothing to
-# do with deformations. This is a guess that was not tested. What is seen is that the measure depends on the images.
+# {cite:t}`petrini2021relative` find that among trained nets a small $R$ of the output goes with a small error. So the
+# two panels of {numref}`fig-mnist-stability` belong next to the two kinds of errors above: those of the live run,
+# where features gained little, and those on MNIST. The two sets need not agree. An 8 × 8 digit enlarged to 16 × 16
+# has no fine detail, and white noise has most of its power where such images have none; a net can be stable to that
+# for reasons that have nothing to do with deformations. This is a guess that was not tested. What is seen is that the
+# measure depends on the images.
 #
 # ### And which inputs does the output feel?
 #
-# On the stripe, $\lambda$ counted how much more the neurons feel $x_1$ than the rest. Without known directions there is the
-# covariance $C = \langle \nabla_x f\, \nabla_x f^{\mathsf T}\rangle$ of {doc}`your_network`, over test images of the live run.
+# On the stripe, $\lambda$ counted how much more the neurons feel $x_1$ than the rest. Without known directions there
+# is the covariance $C = \langle \nabla_x f\, \nabla_x f^{\mathsf T}\rangle$ of {doc}`your_network`, over test images
+# of the live run.
 
 # %%
 felt_inputs = {}
@@ -416,17 +421,17 @@ for moment, cover in felt_inputs.items():
 glue("mnist_pixels", float(replica.x[0].numel()), display=False)
 
 # %% [markdown]
-# Counted by eigenvalues, the output feels {glue:text}`mnist_felt_init:.1f` of {glue:text}`mnist_pixels:.0f` directions before
-# training and {glue:text}`mnist_felt_final:.1f` after. The first direction is felt
+# Counted by eigenvalues, the output feels {glue:text}`mnist_felt_init:.1f` of {glue:text}`mnist_pixels:.0f`
+# directions before training and {glue:text}`mnist_felt_final:.1f` after. The first direction is felt
 # {glue:text}`mnist_compression_init:.0f` times as strongly as the mean of the others before and
-# {glue:text}`mnist_compression_final:.0f` times after (in squared gradient, so the square root compares with $\lambda$). The random net is
-# already far from even: it sees blurred images. A number above its own start says that fewer directions are felt, not that
-# they are the right ones.
+# {glue:text}`mnist_compression_final:.0f` times after (in squared gradient, so the square root compares with
+# $\lambda$). The random net is already far from even: it sees blurred images. A number above its own start says that
+# fewer directions are felt, not that they are the right ones.
 #
 # ## Is it the same as on the stripe?
 #
-# The source speaks of great similarities. Here are the same three pictures side by side, both from published runs: MNIST and
-# the deep net, the stripe and the net with one hidden layer.
+# The source speaks of great similarities. Here are the same three pictures side by side, both from published runs:
+# MNIST and the deep net, the stripe and the net with one hidden layer.
 
 # %% tags=["hide-input"]
 stripe = store.load(published_stripe, missing_ok=True)
@@ -449,34 +454,36 @@ similar = image_claims.similarities({title: table for title, table, _ in pair})
 Markdown(tables.markdown(similar) if len(similar) else "Not yet run.")
 
 # %% [markdown]
-# Two differences in how the columns were made: on MNIST the Gram is centred before it is decomposed, on the stripe it is not; and the
-# stripe was followed accurately, MNIST by the coarse step described above.
+# Two differences in how the columns were made: on MNIST the Gram is centred before it is decomposed, on the stripe it
+# is not; and the stripe was followed accurately, MNIST by the coarse step described above.
 #
 # ## What MNIST cannot show
 #
-# - **No direction is known.** On the stripe $\lambda$ says by how much $x_\perp$ is compressed. On images nobody can name
-#   $x_\perp$. Smooth deformations are a guess at a part of it, and eigenvalues of input gradients say how few directions are
-#   felt, not which ought to be.
-# - **No exponent is predicted.** The theory of the lazy regime asks for a known dimension and a known smoothness of the boundary
-#   of the classes, and digits have neither. A larger exponent of the net agrees with compression; it does not prove it.
-# - **The range is short.** Less than two decades of $p$, on one data set, with a label that joins five digits of quite
-#   different shapes. Exponents are those of this range.
-# - **The kernel is that of a narrow net.** At $h = 10$ the initial kernel is random, and differs from seed to seed. The kernel of
-#   an infinitely wide net may do better, and then the comparison would be harder for features.
-# - **One architecture, one small $\alpha$, few seeds.** Learning curves are at a single $\alpha$; other values were tried at one $p$ only.
-#   Convolution and pooling build in much of what the net is said to learn.
-# - **The path is coarse.** The published nets fit every image by steps that jump through the burst. The resolved flow, or
-#   the source's momentum, may end elsewhere.
-# - **Frozen kernels are read after the end.** {doc}`ntk_evolution` finds that on the stripe the best kernel is an earlier
-#   one. No such moment was looked for here.
+# - **No direction is known.** On the stripe $\lambda$ says by how much $x_\perp$ is compressed. On images nobody can
+#   name $x_\perp$. Smooth deformations are a guess at a part of it, and eigenvalues of input gradients say how few
+#   directions are felt, not which ought to be.
+# - **No exponent is predicted.** The theory of the lazy regime asks for a known dimension and a known smoothness of
+#   the boundary of the classes, and digits have neither. A larger exponent of the net agrees with compression; it
+#   does not prove it.
+# - **The range is short.** Less than two decades of $p$, on one data set, with a label that joins five digits of
+#   quite different shapes. Exponents are those of this range.
+# - **The kernel is that of a narrow net.** At $h = 10$ the initial kernel is random, and differs from seed to seed.
+#   The kernel of an infinitely wide net may do better, and then the comparison would be harder for features.
+# - **One architecture, one small $\alpha$, few seeds.** Learning curves are at a single $\alpha$; other values were
+#   tried at one $p$ only. Convolution and pooling build in much of what the net is said to learn.
+# - **The path is coarse.** The published nets fit every image by steps that jump through the burst. The resolved
+#   flow, or the source's momentum, may end elsewhere.
+# - **Frozen kernels are read after the end.** {doc}`ntk_evolution` finds that on the stripe the best kernel is an
+#   earlier one. No such moment was looked for here.
 #
 # ## What we saw
 #
-# - A deep net waits, and then fits its images in a burst. During it the label moves into a leading eigenvector of the tangent kernel;
-#   in the live run the largest projection went from {glue:text}`mnist_projection_init:.2f` to
+# - A deep net waits, and then fits its images in a burst. During it the label moves into a leading eigenvector of the
+#   tangent kernel; in the live run the largest projection went from {glue:text}`mnist_projection_init:.2f` to
 #   {glue:text}`mnist_projection_final:.2f`.
 # - In the live run the last layer alone, a poor kernel before training, is after training about as good as the whole.
-# - Whether features pay on MNIST is answered by the table of claims, with what was published by the time this page was built.
+# - Whether features pay on MNIST is answered by the table of claims, with what was published by the time this page
+#   was built.
 # - On the small digits one run shows no clear advantage of features, and deformations come to matter as
 #   {numref}`fig-mnist-stability` shows.
 #

@@ -140,8 +140,8 @@ def test_the_crossover_has_lines_for_the_flow_and_stars_for_momentum():
     _, ax = plt.subplots()
     image_figures.crossover(ax, pd.concat([rows, stars]))
     by_label = {bars.get_label(): bars.lines[0] for bars in ax.containers}
-    assert len(by_label) == 6
-    net = by_label["net, feature regime"]
+    assert len(by_label) == 5
+    net = by_label["net"]
     np.testing.assert_allclose(net.get_ydata(orig=False), 200**-0.5)
     np.testing.assert_allclose(net.get_xdata(orig=False), np.array([1e-4, 2e-3, 10]) * 0.93)
     np.testing.assert_allclose(by_label["net, with momentum"].get_ydata(orig=False), 1.5 * 200**-0.5)

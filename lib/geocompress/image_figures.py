@@ -216,12 +216,12 @@ def crossover(ax: Axes, every: pd.DataFrame, methods: Sequence[str] = image_clai
         flow, momentum = lines[lines.inertia == 0], lines[lines.inertia > 0]
         marks = {"color": look.colour, "capsize": 3, "mfc": look.colour if look.filled else "none"}
         bars = [flow.error - flow.low, flow.high - flow.error]
-        ax.errorbar(shift * flow.alpha, flow.error, bars, fmt=f"-{look.marker}", label=look.label, linewidth=1, **marks)
-        if len(momentum):
+        text = look.label.split(",")[0]  # the regime is what the axis says
+        ax.errorbar(shift * flow.alpha, flow.error, bars, fmt=f"-{look.marker}", label=text, linewidth=1, **marks)
+        if len(momentum) and name != "ntk_init":  # which knows nothing of a path
             bars = [momentum.error - momentum.low, momentum.high - momentum.error]
             open_star = {"fmt": "*", "markersize": 11, "color": look.colour, "mfc": "none", "capsize": 3}
-            text = f"{look.label.split(',')[0]}, with momentum"
-            ax.errorbar(2 * shift * momentum.alpha, momentum.error, bars, label=text, **open_star)
+            ax.errorbar(2 * shift * momentum.alpha, momentum.error, bars, label=f"{text}, with momentum", **open_star)
     ax.set(xscale="log", yscale="log", xlabel="$\\alpha$", ylabel="test error $\\varepsilon$")
     _plain(ax, table.alpha.unique())
     return ax
