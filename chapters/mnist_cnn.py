@@ -454,6 +454,9 @@ similar = image_claims.similarities({title: table for title, table, _ in pair})
 Markdown(tables.markdown(similar) if len(similar) else "Not yet run.")
 
 # %% [markdown]
+# Bars are means by rank, and the rank that knows the label differs from seed to seed; the table takes the largest value
+# of each run, whatever its rank.
+#
 # Two differences in how the columns were made: on MNIST the Gram is centred before it is decomposed, on the stripe it
 # is not; and the stripe was followed accurately, MNIST by the coarse step described above.
 #

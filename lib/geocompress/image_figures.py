@@ -113,7 +113,7 @@ def by_rank(ax: Axes, values: Mapping[str, ArrayLike], ylabel: str) -> Axes:
         if moment == "final":
             for patch in ax.patches[len(ranks) :]:
                 patch.set_hatch("///")
-    ax.set(xlabel="rank $r$ of the eigenvector", ylabel=ylabel, xticks=ranks)
+    ax.set(xlabel="rank $r$ of the eigenvector", ylabel=ylabel, xticks=ranks, ylim=(0, None))
     return ax
 
 
