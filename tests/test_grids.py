@@ -5,8 +5,9 @@ import re
 
 import pytest
 
-from geocompress import curves, experiments, grids, kernel_experiments, store
+from geocompress import curves, experiments, grids, image_experiments, kernel_experiments, store
 from geocompress.experiments import NetworkConfig
+from geocompress.image_replicas import ImageConfig
 from geocompress.kernel_experiments import KernelConfig
 
 
@@ -50,6 +51,17 @@ def test_points_of_two_parts_that_are_equal_count_once(tmp_path):
     assert [store.key(config) for config in configs] == [store.key(NetworkConfig(p=16, width=w)) for w in (8, 9)]
 
 
+def test_a_grid_of_images(tmp_path):
+    text = "experiment: image\ntask: mnist\nalpha: [2.0e-3]\ngrids:\n  - p: [40, 70]\n  - {p: [40], inertia: [10.0]}\n"
+    grid = grids.read(written(tmp_path, text))
+    plain = [ImageConfig(task="mnist", p=p, alpha=2e-3) for p in (40, 70)]
+    assert grid.configs == [*plain, ImageConfig(task="mnist", p=40, alpha=2e-3, inertia=10.0)]
+    assert grid.experiment.point is image_experiments.train_images
+    assert (grid.experiment.together, grid.experiment.success) == (None, "FITTED")
+    budget, point = grid.experiment.within(0.5)
+    assert (budget, point.keywords) == (0.5, {"memory_gb": 0.5})
+
+
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
@@ -60,6 +72,7 @@ def test_points_of_two_parts_that_are_equal_count_once(tmp_path):
         ("1: 2", ValueError, "expected lines `name: value`, got the names [1]"),
         ("{}", ValueError, "expected at least one field, got none"),
         ("experiment: kernels\np: 8", ValueError, "experiment: expected one of network, kernel"),
+        ("experiment: image\np: 19", ValueError, "p: expected an integer ≥ 20, got 19"),
         ("experiment: [kernel]\np: 8", ValueError, "got ['kernel']"),
         ("points: 8", TypeError, "NetworkConfig: expected fields among task, d,"),
         ("experiment: kernel\nwidth: 8", TypeError, "KernelConfig: expected fields among"),

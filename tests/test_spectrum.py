@@ -187,6 +187,16 @@ def test_effective_dimension_counts_equal_eigenvalues():
     assert spectrum.effective_dimension(gram) == pytest.approx(3)
 
 
+def test_a_centred_gram_is_that_of_features_minus_their_mean():
+    features = np.random.default_rng(0).standard_normal((20, 6)) + 5
+    away = features - features.mean(0)
+    found = spectrum.centred(torch.from_numpy(features @ features.T))
+    np.testing.assert_allclose(found, away @ away.T, atol=1e-11)
+    np.testing.assert_array_equal(found, found.T)
+    np.testing.assert_allclose(spectrum.centred(features @ features.T + 1e3), found, atol=1e-9)
+    np.testing.assert_allclose(spectrum.centred(found), found, atol=1e-12)
+
+
 def test_decay_of_a_power_law_and_of_a_cusp_on_the_line():
     assert spectrum.decay_exponent(3 * np.arange(1.0, 50) ** -1.7, 5, 40) == pytest.approx(1.7)
     x = torch.linspace(0, 1, 1500, dtype=torch.float64)[:, None]
@@ -231,6 +241,8 @@ BAD = {
     "alignment of a constant": (lambda: spectrum.label_alignment(np.ones((12, 12)), Y), ValueError, "tells points"),
     "alignment of two sizes": (lambda: spectrum.kernel_alignment(GRAM, np.eye(5)), ValueError, "same 12 points"),
     "dimension of nothing": (lambda: spectrum.effective_dimension(np.zeros((3, 3))), ValueError, "not zero everywhere"),
+    "centring what is no Gram": (lambda: spectrum.centred(GRAM[:5]), ValueError, r"expected a Gram \(p, p\)"),
+    "centring nan": (lambda: spectrum.centred(ONE_NAN), ValueError, "gram: expected finite"),
     "decay of one": (lambda: spectrum.decay_exponent([3.0, 2, 1], 2, 2), ValueError, "first < last ≤ k = 3"),
     "decay beyond": (lambda: spectrum.decay_exponent([3.0, 2, 1], 1, 4), ValueError, "first < last ≤ k = 3"),
     "decay below zero": (lambda: spectrum.decay_exponent([3.0, 2, -1], 1, 3), ValueError, "positive eigenvalues"),

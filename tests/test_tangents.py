@@ -139,3 +139,16 @@ def test_the_flow_is_that_on_the_gram():
     assert end.t / one.unit == pytest.approx(last.t, rel=1e-6)
     torch.testing.assert_close(one.function(coefficients, one.x), y * last.margins, rtol=1e-5, atol=1e-5)
     assert math.isclose(end.loss, 0.0)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_a_frozen_machine_is_one_of_the_gram_alone(unit):
+    one, y = kernel()
+    machine, charges = tangents.frozen_machine(one.gram, y, unit=unit * one.unit)
+    _, expected = one.svc(y)
+    torch.testing.assert_close(charges, expected, rtol=1e-5, atol=1e-7 * float(expected.abs().max()))
+    assert float(charges.sum()) == pytest.approx(0, abs=1e-8 * float(charges.abs().max()))
+    margins = y * (one.gram @ charges + machine.bias)
+    assert float(margins.min()) == pytest.approx(1, abs=1e-3)
+    assert (charges[machine.support] * machine.y > 0).all()
+    assert int((charges != 0).sum()) == len(machine.support)

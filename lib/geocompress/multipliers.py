@@ -15,7 +15,7 @@ from torch import Tensor
 from geocompress.losses import Loss
 
 GAMMA = 1 - 1 / math.sqrt(2)  # of the singly diagonally implicit Runge–Kutta method of two stages: order 2, L-stable
-NEWTON_TOL = 1e-9  # residual of a stage, in margin units
+NEWTON_TOL = 1e-9  # residual of a stage, in margin units; its square, of the function that a stage minimises
 NEWTON_STEPS = 60
 SPLITS = 12  # how often a time is halved at most
 
@@ -122,6 +122,8 @@ def stage(loss: Loss, gram: Tensor, margins: Tensor) -> Tensor | None:
         direction = root * torch.cholesky_solve((root * pull)[:, None], factor)[:, 0] - residual
         step = gram @ direction
         slope = float(pull @ direction)
+        if -slope <= NEWTON_TOL**2:  # what is left of cᵀ A c is rounding, which `pull` has A² times over
+            return c
         value, share = float(0.5 * c @ image + loss.value(at).sum()), 1.0
         while True:
             trial, moved = c + share * direction, image + share * step

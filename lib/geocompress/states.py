@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import io
 import os
 import pickle
 from collections.abc import Iterable, Iterator
@@ -123,9 +124,11 @@ def load(path: Path) -> tuple[State, dict[str, str | float | None]]:
         OSError: when it cannot be read.
         ValueError: when it is no such file.
     """
+    written = io.BytesIO(path.read_bytes())
     try:
-        content = torch.load(path, weights_only=True)
+        content = torch.load(written, weights_only=True)
         state = content["state"] | {"status": Status(content["state"]["status"])}
         return State(**state), content["notes"]
-    except (EOFError, LookupError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path}: expected a state written by states.save, got {error}; delete the file") from error
+    except (EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError) as error:
+        got = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"{path}: expected a state written by states.save, got {got}; delete the file") from error
