@@ -277,7 +277,7 @@ def test_a_stiff_step_against_an_implicit_integrator_of_scipy(loss, inertia):
         solve_ivp(velocity, (0, dt), begin.numpy(), method="Radau", rtol=1e-9, atol=1e-10).y[:, -1]
     )
     errors = []
-    for tol in (1e-2, 1e-5):
+    for tol in (1e-2, 1e-4):
         found = multipliers.integrate(loss, rate, margins, dt, tol, drift, inertia)
         errors.append(largest(found.margins.clamp(max=loss.cap), exact[:12].clamp(max=loss.cap)))
         coast, decay = multipliers.coasting(dt, inertia)
@@ -289,7 +289,7 @@ def test_a_stiff_step_against_an_implicit_integrator_of_scipy(loss, inertia):
             mean = found.pushes / dt
             assert loss != SOFT or 0 < float(mean.min()) <= float(mean.max()) < 1
     assert errors[0] < 0.3  # of steps right to 1e-2, hundreds of them where margins swing
-    assert errors[1] < 6e-3
+    assert errors[1] < 0.03
     assert errors[1] < 0.3 * errors[0]
 
 

@@ -103,7 +103,7 @@ def integrate(
 def stage(loss: Loss, gram: Tensor, margins: Tensor) -> Tensor | None:
     """C = −ℓ'(m + A c) by Newton's method on ½ cᵀ A c + Σ ℓ(m + A c), which is convex; `gram` is A, None if lost.
 
-    It may be lost where A is above some 10⁵ and ℓ bends: the steps of Newton's method then creep. A shorter time helps.
+    Where A is as large as 10⁶ and ℓ bends, the steps of Newton's method may creep; a shorter time helps.
 
     With D = diag ℓ'' the direction solves (I + D A) δ = −(c + ℓ'), by the symmetric I + √D A √D.
     """
