@@ -55,9 +55,12 @@ def rows(task: str, p: int, limit: float):
 
 def main() -> None:
     """Up to p = 300 (with `--full` up to 1000)."""
-    chosen = arguments(__doc__.splitlines()[0])
+    chosen = arguments(
+        __doc__.splitlines()[0],
+        limit={"type": float, "help": f"seconds for RK23: {LIMIT_SHORT:g}, with --full {LIMIT_FULL:g}"},
+    )
     task = "mnist" if os.environ.get(images.DATA_VARIABLE) else "digits[size=28]"
-    limit = LIMIT_FULL if chosen.full else LIMIT_SHORT
+    limit = chosen.limit or (LIMIT_FULL if chosen.full else LIMIT_SHORT)
     measured = [row for p in (sorted(GOALS) if chosen.full else [min(GOALS)]) for row in rows(task, p, limit)]
     ours = [row for row in measured if row["solver"] != "RK23" and row["outcome"] == Status.FITTED.value]
     checks = [

@@ -20,11 +20,14 @@ import numpy as np
 import torch
 from sklearn.svm import SVC
 
-from common import arguments, report, seconds
+from common import arguments, check, report, seconds
 from geocompress import classifiers, kernels, tasks
 
 DIMENSION, SCALE, SEED = 5, 100.0, 1
 CACHE_MB = 2000
+
+RATIO, RATIO_AT = 20, 32_768  # times faster than scikit-learn, and at how many points
+MINUTES, GIB, LARGE = 5, 6, 131_072  # what so many points may take
 
 laplace = functools.partial(kernels.laplace, scale=SCALE)
 
@@ -94,7 +97,20 @@ def main() -> None:
         for row in ({"solver": "working set", **own}, {"solver": "scikit-learn", **other}):
             rows.append(row)
             print(row, flush=True)
-    report("svc", rows, chosen, d=DIMENSION, scale=SCALE, seed=SEED, cache_mb=CACHE_MB)
+    report("svc", rows, chosen, checks(rows), d=DIMENSION, scale=SCALE, seed=SEED, cache_mb=CACHE_MB)
+
+
+def checks(rows: list[dict]) -> list[dict]:
+    """What is asked of the working set."""
+    found = []
+    for row in rows:
+        p = row.get("p")
+        if p == RATIO_AT and row.get("ratio"):
+            found.append(check(f"p = {p}: time of scikit-learn over ours", row["ratio"], at_least=RATIO))
+        if p == LARGE and row["solver"] == "working set":
+            found.append(check(f"p = {p}: minutes", row["seconds"] / 60, at_most=MINUTES))
+            found.append(check(f"p = {p}: GiB at the peak", row["peak_gib"], at_most=GIB))
+    return found
 
 
 if __name__ == "__main__":
