@@ -335,6 +335,10 @@ glue("stripe_p_last", float(max(p_grid)), display=False)
 # matrix). Exponents of all curves are fitted by one rule: *the three largest octaves at which at least three replicas were
 # run*. Beside each learning curve stands its slope octave by octave, so that anyone can see whether a straight line is
 # what the curve is.
+#
+# Verdicts follow one rule too, for every exponent in this book. When the 95 % interval does not hold the prediction, the
+# exponent is *above* or *below*. When it does, it *agrees*, unless the interval is wider than
+# {glue:text}`stripe_wide:.1f`: that is *undecided*.
 
 # %% tags=["hide-input"]
 parts = [store.load(name, missing_ok=True) for name in (published, published_kernels)]
@@ -343,6 +347,7 @@ rows = rows[rows.status.isin(curves.FINISHED) & (rows.task == "stripe")]
 nets = rows[(rows.method == "network") & (rows.regime == "feature") & (rows.d == d)]
 table = curves.exponent_table(rows)
 ours = table[table.d == d].set_index("method")
+glue("stripe_wide", curves.WIDE, display=False)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Left: published learning curves of the network and of kernel machines, raw and compressed, over many octaves. Right: their local exponents approach the dashed predictions."}, "figure": {"name": "fig-stripe-published", "caption": "Published runs in the dimension of this page. Left: test error, means over replicas with 95 % intervals; lines: fits to the three largest octaves. Right: local exponent of each octave with 95 % intervals; dashed: predictions, in the colours of the curves (compressed kernels and the network share one, raw kernels the other)."}}
 methods = ["network", "ntk_infinite", "ntk_infinite_compressed", "svc_laplace", "svc_laplace_compressed"]

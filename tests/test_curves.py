@@ -17,7 +17,23 @@ def test_exponent_of_an_exact_law_and_its_verdict():
     assert lines.predicted["network"] == exponents.beta_feature(5, 1)
     assert lines.predicted["svc_laplace"] == exponents.beta_lazy(5)
     assert lines.verdict["network"] == "agrees"
-    assert lines.verdict["svc_laplace"] == "below by 0.08"
+    assert lines.verdict["svc_laplace"] == "below"
+    np.testing.assert_allclose(lines.off[["network", "svc_laplace"]], [0, 0.3 - 5 / 13], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected", "word"),
+    [
+        ((0.7, 0.61, 0.8), 0.69, "agrees"),
+        ((0.7, 0.59, 0.8), 0.69, "undecided"),  # too wide to agree with anything
+        ((0.7, 0.3, 0.69), 0.695, "above"),  # as wide, and yet it excludes the prediction
+        ((0.4, 0.35, 0.45), 0.46, "below"),
+        ((0.4, np.nan, np.nan), 0.4, "–"),
+        ((0.4, 0.35, 0.45), np.nan, "–"),
+    ],
+)
+def test_verdict_tells_a_wide_interval_from_agreement(interval, expected, word):
+    assert curves.verdict(*interval, expected) == word
 
 
 def test_window_holds_the_largest_octaves_with_enough_replicas_and_only_complete_ones():

@@ -23,11 +23,12 @@ def test_every_column_as_it_is():
 def test_exponents_in_words():
     columns = ("task", "d", "method", "p_low", "p_high", "seeds", "beta", "beta_low", "beta_high", "last", "predicted")
     line = ("stripe", 5, "network", 2048, 16384, 4, 0.6921, 0.65, 0.701, 0.688, 9 / 13)
-    words = tables.in_words(pd.DataFrame([line], columns=list(columns)).assign(verdict="agrees")).iloc[0]
+    words = tables.in_words(pd.DataFrame([line], columns=list(columns)).assign(off=0.0021, verdict="agrees")).iloc[0]
     assert words["method"] == curves.STYLES["network"].label
     assert words["$p$"] == "2\u00a0048 – 16\u00a0384"
     assert words["$\\beta$ (95 %)"] == "0.69 (0.65 – 0.70)"
     assert words["predicted"] == "0.692"
+    assert (words["off by"], words["verdict"]) == ("+0.002", "agrees")
 
 
 def test_gaps_in_words():

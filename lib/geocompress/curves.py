@@ -22,6 +22,7 @@ from geocompress.fits import PowerLawFit, fit_power_law, local_slopes
 
 OCTAVES = 3
 REPLICAS = 3
+WIDE = 0.2  # an interval of an exponent wider than this holds too much to agree with anything
 FINISHED = ("FITTED", "SEPARATED")
 COLUMNS = ("task", "d", "method", "p_low", "p_high", "seeds", "beta", "beta_low", "beta_high", "last", "predicted")
 
@@ -122,8 +123,7 @@ def exponent_table(rows: pd.DataFrame) -> pd.DataFrame:
 
     Columns: task, d, method (name of the curve), p_low and p_high of the window, seeds (replicas in it), beta,
     beta_low, beta_high (95 %), last (local slope of the last octave), predicted (nan where theory says nothing),
-    verdict: "agrees" when the interval holds the prediction, else "above" or "below" and by how much β misses it.
-    Curves too short for a fit are left out.
+    off (β minus the prediction) and its `verdict`. Curves too short for a fit are left out.
     """
     lines = []
     for (task, d, name), curve in curves(rows).items():
@@ -140,7 +140,20 @@ def exponent_table(rows: pd.DataFrame) -> pd.DataFrame:
         lines.append((task, d, name, *span, seeds, law.beta, law.beta_low, law.beta_high, last, expected))
     table = pd.DataFrame(lines, columns=list(COLUMNS))
     intervals = zip(table.beta, table.beta_low, table.beta_high, table.predicted, strict=True)
-    return table.assign(verdict=[_verdict(*line) for line in intervals])
+    return table.assign(off=table.beta - table.predicted, verdict=[verdict(*line) for line in intervals])
+
+
+def verdict(value: float, low: float, high: float, expected: float) -> str:
+    """What an interval says about a prediction; the one rule for every exponent in the book.
+
+    "above" or "below" when the interval does not hold the prediction, however wide it is; else "agrees", or "undecided"
+    when it is wider than `WIDE`; "–" where there is no prediction, or no interval.
+    """
+    if np.isnan(expected) or np.isnan(low):
+        return "–"
+    if not low <= expected <= high:
+        return "above" if value > expected else "below"
+    return "agrees" if high - low <= WIDE else "undecided"
 
 
 def names(rows: pd.DataFrame) -> list[str]:
@@ -212,11 +225,3 @@ def _complete(curve: pd.DataFrame) -> pd.DataFrame:
     """The runs of the replicas that are there at every p."""
     runs = curve.groupby("seed").p.nunique()
     return curve[curve.seed.isin(runs.index[runs == curve.p.nunique()])]
-
-
-def _verdict(beta: float, low: float, high: float, expected: float) -> str:
-    if np.isnan(expected) or np.isnan(low):
-        return "–"
-    if low <= expected <= high:
-        return "agrees"
-    return f"{'above' if beta > expected else 'below'} by {abs(beta - expected):.2f}"

@@ -64,7 +64,7 @@ def _windows(low: Iterable[int], high: Iterable[int]) -> list[str]:
 
 
 def in_words(table: pd.DataFrame) -> pd.DataFrame:
-    """A `curves.exponent_table` for readers, as text: names in words, intervals in brackets, two digits."""
+    """A `curves.exponent_table` for readers, as text: names in words, intervals in brackets."""
     return pd.DataFrame(
         {
             "task": table.task,
@@ -77,6 +77,7 @@ def in_words(table: pd.DataFrame) -> pd.DataFrame:
             ],
             "last octave": [f"{value:.2f}" for value in table["last"]],
             "predicted": ["–" if np.isnan(value) else f"{value:.3f}" for value in table.predicted],
+            "off by": ["–" if np.isnan(value) else f"{value:+.3f}" for value in table.off],
             "verdict": table.verdict,
         }
     )
