@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
+
+import readme
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -50,3 +53,22 @@ def test_links_and_pictures_exist(place):
 
 def test_pictures_are_described():
     assert all(len(alt) > 3 for alt in re.findall(r"!\[(.*?)\]\(", TEXT))
+
+
+def test_seconds_forget_a_pause_of_the_machine():
+    """Two kinds of runs, training and testing counted; one was paused, and a measured setting tells no runs apart."""
+    kinds = [{"p": p, "wall_s": float(p), "test_s": 1.0, "alpha": a} for p in (10, 20) for a in (1e-6, 1e6)]
+    rows = pd.DataFrame([kind | {"seed": seed} for kind in kinds for seed in range(5)])
+    rows["amplification"] = rows.index / 7
+    rows.loc[rows.alpha > 1, "wall_s"] *= 3
+    exact = (rows.wall_s + rows.test_s).sum()
+    rows.loc[3, "wall_s"] = 10_000
+    assert readme.serial_seconds(rows) == pytest.approx(exact)
+    rows.loc[rows.p == 10, "test_s"] = float("nan")  # rows of a network have no such column
+    assert readme.serial_seconds(rows) == pytest.approx(exact - 10)
+
+
+def test_table_says_what_its_seconds_are():
+    table = readme.figure_table()
+    assert "one core" in table
+    assert "`stripe-kernels`" in table
