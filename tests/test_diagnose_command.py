@@ -1,5 +1,7 @@
 """`python -m geocompress diagnose`: files in, a page out; what is refused ends with 2 and one message."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -44,6 +46,34 @@ def files(tmp_path, monkeypatch):
 
 def call(text):
     return cli.main(["diagnose", *text.split()])
+
+
+SETTINGS = """
+from __future__ import annotations
+from dataclasses import dataclass
+from torch import nn
+
+@dataclass(frozen=True)
+class Settings:
+    width: int = 4
+
+def make():
+    return nn.Linear(3, Settings().width)
+
+def fails():
+    raise KeyError("no settings")
+"""
+
+
+def test_a_file_may_use_what_looks_into_its_module(tmp_path):
+    (tmp_path / "json.py").write_text(SETTINGS)  # a name that is taken
+    before = set(sys.modules)
+    with pytest.raises(ValueError, match="no settings"):
+        diagnose_command.build(f"{tmp_path / 'json.py'}:fails")
+    assert set(sys.modules) == before
+    assert diagnose_command.build(f"{tmp_path / 'json.py'}:make").out_features == 4
+    assert set(sys.modules) - before == {"_diagnosed_json"}
+    sys.modules.pop("_diagnosed_json")
 
 
 @pytest.mark.parametrize("data", ["both.npz", "train.npz --holdout test.npz", "train.npz"])

@@ -89,8 +89,9 @@ def build(place: str) -> nn.Module:
     path = Path(file)
     if not colon or not name.isidentifier() or path.suffix != ".py" or not path.is_file():
         raise ValueError(f"expected FILE.py:FUNCTION with a file that exists, got {place!r}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    held = importlib.util.module_from_spec(spec)
+    spec = importlib.util.spec_from_file_location(f"_diagnosed_{path.stem}", path)
+    held, module = importlib.util.module_from_spec(spec), None
+    sys.modules[spec.name] = held  # where dataclasses, type hints and pickle look for it; it hides no other module
     sys.path.insert(0, str(path.absolute().parent))  # its neighbours, as when Python runs a file
     try:
         spec.loader.exec_module(held)
@@ -104,6 +105,8 @@ def build(place: str) -> nn.Module:
         raise ValueError(f"{place}: expected a module, got {type(error).__name__}: {error}") from error
     finally:
         sys.path.pop(0)
+        if not isinstance(module, nn.Module):
+            sys.modules.pop(spec.name, None)
     if not isinstance(module, nn.Module):
         raise TypeError(f"{place}: expected a function that returns a torch.nn.Module, got {type(module).__name__}")
     return module.eval()
