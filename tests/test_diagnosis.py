@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -173,6 +174,24 @@ def test_points_that_are_in_both_sets_are_counted():
     assert diagnose(net(), x, y, holdout=both).shared == 3
     with pytest.raises(ValueError, match="training points only"):
         diagnose(net(), x, y, holdout=(x[:7], y[:7]))
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_points_may_be_single_numbers(whole):
+    torch.manual_seed(0)
+    first = nn.Embedding(5, 8) if whole else nn.Linear(1, 8)
+    columns = nn.Sequential(first, nn.Flatten(), nn.Tanh(), nn.Linear(8, 1)).eval()
+    plain = nn.Sequential(nn.Unflatten(0, (-1, 1)), columns).eval()
+    x, x_test = (torch.arange(4).repeat(10), torch.tensor([3, 4])) if whole else (drawn(P), drawn(2, seed=1))
+    y, y_test = (x > x.double().mean()).long(), torch.tensor([0, 1])
+    expected = diagnose(columns, x[:, None], y, holdout=(x_test[:, None], y_test))
+    report = diagnose(plain, x, y, holdout=(x_test, y_test))
+    pd.testing.assert_frame_equal(report.table, expected.table)
+    assert (report.shared, report.shape, report.informative) == (int(whole), (), 0)
+    assert len(report.covariances) == (not whole)
+    assert all(
+        np.array_equal(a.values, b.values) for a, b in zip(report.covariances, expected.covariances, strict=True)
+    )
 
 
 class Noisy(nn.Module):

@@ -80,7 +80,7 @@ def held_out(holdout: object, x: Tensor, y: Tensor) -> int:
         raise ValueError(f"{_CALLER}: expected holdout points {tuple(x.shape[1:])} on {x.device} like x, got {got}")
     if x_test.dtype != x.dtype:
         raise TypeError(f"{_CALLER}: expected holdout x in {x.dtype} like x, got {x_test.dtype}; convert it")
-    _, group = torch.unique(torch.cat([x, x_test]).flatten(1), dim=0, return_inverse=True)
+    _, group = torch.unique(torch.cat([x, x_test]).reshape(len(x) + len(x_test), -1), dim=0, return_inverse=True)
     shared = int(torch.isin(group[len(x) :], group[: len(x)]).sum())
     if shared == len(x_test):
         raise ValueError(

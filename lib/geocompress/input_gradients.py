@@ -93,7 +93,7 @@ def gradients(function: Callable[[Tensor], Tensor], x: Float[Tensor, "n ..."]) -
             outputs = function(part)
             last = outputs.shape[1] - 1
             rows = [
-                torch.autograd.grad(column.sum(), part, retain_graph=c < last)[0].flatten(1)
+                torch.autograd.grad(column.sum(), part, retain_graph=c < last)[0].reshape(len(part), -1)
                 for c, column in enumerate(outputs.unbind(1))
             ]
         parts.append(torch.stack(rows, 1))
