@@ -582,6 +582,33 @@ def test_use_that_depends_on_the_data_is_right_or_refused():
     same(NTK(module, None, few), trace(full_truth(module, few)[0]))
 
 
+class Gated(PositionsFirst):
+    """A branch, behind a gate, with positions first; `joined`, each position of each sample has a row of its own."""
+
+    def __init__(self, joined):
+        super().__init__()
+        self.joined, self.beside = joined, nn.Linear(3, 1)
+
+    def forward(self, x):
+        turned = x.transpose(0, 1)
+        rows = torch.tanh(self.layer(turned.reshape(-1, 3) if self.joined else turned)).unflatten(0, (x.shape[1], -1))
+        gate = torch.relu(x[:, 0, 0])
+        return gate * rows.reshape(x.shape[1], len(x), 4).mean(0).sum(1) + self.beside(x[:, 0])[:, 0]
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_branch_that_is_shut_where_one_looked_is_right_elsewhere(joined):
+    x = drawn(6, 5, 3)
+    x[[0, -1], 0, 0] = -1.0  # looked at, and shut
+    x[1, 0, 0] = 1.0
+    module = shaken(Gated(joined))
+    theta = trace(full_truth(module, x)[0])
+    same(NTK(module, None, x), theta)
+    network = modules.ModuleNetwork(module, memory_gb=1e-3)
+    same(network.linearise(network.init(), x).gram(), theta)
+    same(network.linearise(network.init(), x).gram(torch.tensor([0, 1, 5])), theta[[0, 1, 5]][:, [0, 1, 5]])
+
+
 class Noisy(nn.Module):
     def __init__(self, noise):
         super().__init__()
