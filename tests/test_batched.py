@@ -39,6 +39,11 @@ def together(seeds=SEEDS, alpha=1.0, **settings):
     return paths
 
 
+def last(**settings):
+    *_, end = batched.hinge_flows(NET, start(SEEDS), *data(SEEDS), alpha=1.0, **settings)
+    return end
+
+
 def alone(seed, alpha=1.0, **settings):
     x, y = data([seed])
     return list(flow.hinge_flow(NET, NET.init(seed), x[0], y[0], alpha=alpha, **settings))
@@ -184,11 +189,34 @@ def test_replicas_that_have_ended_stay_where_they_are():
 def test_a_restart_from_any_state_gives_the_same_trajectory():
     x, y = data(SEEDS)
     states = list(batched.hinge_flows(NET, start(SEEDS), x, y, alpha=1.0))
-    for middle in (states[len(states) // 2], states[-2]):  # in the second, some are fitted already
-        *_, again = batched.hinge_flows(NET, start(SEEDS), x, y, alpha=1.0, start=middle)
+    on_the_way = [states[len(states) // 4], states[len(states) // 2], states[-2]]  # in the last, some are fitted
+    least = min(path[-1].step for path in together())
+    stopped = [last(max_steps=steps) for steps in (1, least // 2, least + 1)]
+    assert [set(s.statuses) for s in stopped[:2]] == [{Status.MAX_STEPS}] * 2
+    assert set(stopped[2].statuses) == {Status.MAX_STEPS, Status.FITTED}
+    for middle in (*on_the_way, *stopped):
+        again = last(start=middle)
         assert again.statuses == states[-1].statuses
+        assert again.step.tolist() == states[-1].step.tolist()
         assert again.t == pytest.approx(states[-1].t, rel=1e-9)
         torch.testing.assert_close(again.margins, states[-1].margins, rtol=1e-8, atol=1e-8)
+
+
+def test_replicas_that_ended_at_a_time_go_on_from_there():
+    for stop in (2.0, 12.5):
+        first = last(max_time=stop)
+        assert set(first.statuses) == {Status.MAX_TIME}
+        for i, seed in enumerate(SEEDS):
+            expected = alone(seed, start=alone(seed, max_time=stop)[-1], max_time=15.0)[-1]
+            found = last(start=first, max_time=15.0).replica(i)
+            assert (found.t, found.status, found.step) == (15.0, Status.MAX_TIME, expected.step)
+            torch.testing.assert_close(found.margins, expected.margins, rtol=1e-6, atol=1e-6)
+    for limits, status in (({"max_time": 1.0}, Status.MAX_TIME), ({"max_steps": 1}, Status.MAX_STEPS)):
+        again = last(start=first, **limits)
+        assert set(again.statuses) == {status}
+        assert again.t.tolist() == [12.5] * 3
+    barely = 12.5 * (1 + 1e-13)
+    assert last(start=first, max_time=barely).t.tolist() == [barely] * 3
 
 
 def test_a_fitted_batch_needs_no_round():

@@ -130,13 +130,38 @@ def test_large_alpha_ends_on_the_same_function_as_the_constant_kernel():
     assert float(force.min()) > -1e-3 * float(force.max())
 
 
-def test_a_restart_from_any_state_gives_the_same_trajectory():
-    states = run()
-    x, y = data()
-    middle = states[len(states) // 2]
-    again = list(flow.hinge_flow(NET, NET.init(0), x, y, alpha=1e-6, start=middle))
-    assert [s.t for s in again] == pytest.approx([s.t for s in states[len(states) // 2 :]], rel=1e-9)
-    torch.testing.assert_close(again[-1].margins, states[-1].margins, rtol=1e-8, atol=1e-8)
+@pytest.mark.parametrize("alpha", [1e-6, 1.0, 1e6])
+def test_a_restart_from_any_state_gives_the_same_trajectory(alpha):
+    """From a state on the way, and from the end of a run of so many steps."""
+    whole = run(alpha)
+    for number in sorted({0, 1, len(whole) // 4, len(whole) // 2, len(whole) - 2}):
+        starts = [whole[number]] + ([run(alpha, max_steps=number)[-1]] if number else [])
+        assert [s.status for s in starts] == [Status.RUNNING, Status.MAX_STEPS][: len(starts)]
+        for start in starts:
+            again = run(alpha, start=start)
+            assert [(s.step, s.status) for s in again] == [(s.step, s.status) for s in whole[number:]]
+            assert [s.t for s in again] == pytest.approx([s.t for s in whole[number:]], rel=1e-9)
+            torch.testing.assert_close(again[-1].margins, whole[-1].margins, rtol=1e-8, atol=1e-8)
+    assert [s.status for s in run(alpha, start=whole[-1])] == [Status.FITTED]
+
+
+def test_a_run_that_ended_at_a_time_goes_on_from_there():
+    """What the cut of one step changes is within the tolerance; limits that are passed already are named at once."""
+    whole = run(1.0, margin_tol=3e-3, state_tol=3e-3)
+    for share in (0.03, 0.3, 0.9):
+        stop, later = share * whole[-1].t, 0.98 * whole[-1].t
+        first = run(1.0, margin_tol=3e-3, state_tol=3e-3, max_time=stop)[-1]
+        assert (first.status, first.t) == (Status.MAX_TIME, stop)
+        again = run(1.0, margin_tol=3e-3, state_tol=3e-3, start=first, max_time=later)
+        assert (again[0].t, again[0].status) == (stop, Status.RUNNING)
+        assert (again[-1].t, again[-1].status) == (later, Status.MAX_TIME)
+        (expected,) = states.at_times(whole, [later])
+        torch.testing.assert_close(again[-1].margins, expected.margins, rtol=0, atol=0.01)
+        assert run(1.0, margin_tol=3e-3, state_tol=3e-3, start=first)[-1].status is Status.FITTED
+    assert [s.status for s in run(start=first, max_time=stop / 2)] == [Status.RUNNING, Status.MAX_TIME]
+    assert [s.status for s in run(start=first, max_steps=1)] == [Status.RUNNING, Status.MAX_STEPS]
+    barely = first.t * (1 + 1e-13)
+    assert [s.t for s in run(1.0, start=first, max_time=barely)[1:]] == [barely] * 2
 
 
 WIDE = networks.OneHidden(d=3, width=200)

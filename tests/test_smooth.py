@@ -1,6 +1,5 @@
 """Smooth losses: closed forms, the hinge as a limit, conservation laws, endings, and bad input."""
 
-import dataclasses
 import math
 
 import numpy as np
@@ -137,13 +136,34 @@ def test_a_flow_that_cannot_go_on_is_named_and_left_where_it_was(kind, status, m
 
 
 def test_a_restart_from_any_state_gives_the_same_trajectory():
+    """From a state on the way, and from the end of a run of so many steps."""
     states = run(SoftHinge(3.0))
-    middle = states[len(states) // 2]
-    again = run(SoftHinge(3.0), start=middle)
-    assert [s.t for s in again] == pytest.approx([s.t for s in states[len(states) // 2 :]], rel=1e-9)
-    torch.testing.assert_close(again[-1].margins, states[-1].margins, rtol=1e-8, atol=1e-8)
-    done = run(SoftHinge(3.0), start=dataclasses.replace(states[-2]))
-    assert done[-1].status is Status.FITTED
+    for number in (1, len(states) // 4, len(states) // 2, len(states) - 2):
+        stopped = run(SoftHinge(3.0), max_steps=number)[-1]
+        assert stopped.status is Status.MAX_STEPS
+        for start in (states[number], stopped):
+            again = run(SoftHinge(3.0), start=start)
+            assert [(s.step, s.status) for s in again] == [(s.step, s.status) for s in states[number:]]
+            assert [s.t for s in again] == pytest.approx([s.t for s in states[number:]], rel=1e-9)
+            torch.testing.assert_close(again[-1].margins, states[-1].margins, rtol=1e-8, atol=1e-8)
+    assert [s.status for s in run(SoftHinge(3.0), start=states[-1])] == [Status.FITTED]
+
+
+def test_a_run_that_ended_at_a_limit_goes_on_from_there():
+    whole = run(SoftHinge(3.0), max_time=2.0)[-1]
+    for stop in (0.1, 0.7, 1.9):
+        first = run(SoftHinge(3.0), max_time=stop)[-1]
+        assert (first.status, first.t) == (Status.MAX_TIME, stop)
+        again = run(SoftHinge(3.0), start=first, max_time=2.0)
+        assert (again[0].t, again[-1].t, again[-1].status) == (stop, 2.0, Status.MAX_TIME)
+        torch.testing.assert_close(again[-1].margins, whole.margins, rtol=0, atol=3e-3)
+    assert [s.status for s in run(SoftHinge(3.0), start=first, max_time=1.0)] == [Status.RUNNING, Status.MAX_TIME]
+    small = run(Square(), loss_tol=1e-1)[-1]
+    assert small.status is Status.LOSS_REACHED
+    assert run(Square(), start=small, loss_tol=5e-2)[-1].loss <= 5e-2
+    at_once = run(Square(), loss_tol=1.0)
+    assert (len(at_once), at_once[0].dt) == (1, 0.0)
+    assert run(Square(), start=at_once[0], max_steps=3)[-1].step == 3
 
 
 def test_float32_follows_float64():

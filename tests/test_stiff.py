@@ -233,8 +233,12 @@ def test_float32_follows_float64():
 def test_a_restart_from_any_state_gives_the_same_trajectory(inertia, tmp_path):
     whole = run(inertia=inertia, alpha=1e-3)
     assert whole[-1].status is Status.FITTED
-    for number in (0, len(whole) // 2, len(whole) - 2):
-        states.save(whole[number], tmp_path / "state.pt")
+    for number, limit in itertools.product((0, 1, len(whole) // 4, len(whole) // 2, len(whole) - 2), (False, True)):
+        stopped = whole[number]
+        if limit and number:
+            stopped = run(inertia=inertia, alpha=1e-3, max_steps=number)[-1]
+            assert stopped.status is Status.MAX_STEPS
+        states.save(stopped, tmp_path / "state.pt")
         start, _ = states.load(tmp_path / "state.pt")
         again = run(inertia=inertia, alpha=1e-3, start=start)
         assert [(s.t, s.step, s.status) for s in again] == [(s.t, s.step, s.status) for s in whole[number:]]

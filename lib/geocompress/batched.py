@@ -60,8 +60,8 @@ def hinge_flows(
         memory_gb: budget for what is held besides states and data, in 10⁹ bytes: pre-activations in tiles of neurons
             and quadratic programs, of some of the replicas at a time when not all fit. A program of n points needs
             10⁻⁷ n², so 10 are enough for any set of 10⁴ points.
-        start: a state of an earlier run on the same networks and data to go on from. Replicas whose status is not
-            RUNNING stay where they are.
+        start: a state of an earlier run on the same networks and data to go on from. Replicas that ended MAX_TIME or
+            MAX_STEPS go on, too, when the new limits allow; those that ended otherwise stay where they are.
 
     Raises:
         TypeError: as `flow.hinge_flow`, for any replica.

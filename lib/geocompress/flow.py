@@ -19,7 +19,7 @@ from geocompress import implicit, screening
 from geocompress.checks import Real, Whole, integer, real, training_data
 from geocompress.implicit import KKT_TOL, Problem, norm
 from geocompress.networks import Linearisation, Network, Params
-from geocompress.states import State, Status
+from geocompress.states import LIMITS, State, Status
 
 
 def hinge_flow(
@@ -60,7 +60,8 @@ def hinge_flow(
             nothing of it, which is right where the output is linear in the parameters.
         max_time: mean-field time at which to stop.
         max_steps: accepted steps after which to stop.
-        start: a state of an earlier run on the same network and data to go on from.
+        start: a state of an earlier run on the same network and data to go on from; also the last one of a run that
+            ended MAX_TIME or MAX_STEPS, when the new limits allow.
         all_margins: bring all margins up to date for every state. When False, those at 1.5 or above (and provably
             still there) may be as old as p / (points awake) steps, save in the last state; nothing else changes.
 
@@ -106,7 +107,9 @@ class _Run:
     def __init__(self, problem: Problem, state: State, all_margins: bool) -> None:
         self.whole, self.all_margins = problem, all_margins
         self.sizes = problem.alpha * problem.network.sizes(problem.x)
-        self.state = replace(state, margins=problem.margins(problem.network.forward(state.params, problem.x)))
+        margins = problem.margins(problem.network.forward(state.params, problem.x))
+        status = _status(margins) if state.status in LIMITS else state.status
+        self.state = replace(state, margins=margins, status=status)
         self._wake(0.0)
 
     def states(self, max_time: float, max_steps: int) -> Iterator[State]:
@@ -128,7 +131,8 @@ class _Run:
         state, c = self.state, self.state.multipliers
         longest, growth = max_time - state.t, 3.0
         dt = min(state.dt, longest)
-        shortest = 1e-10 * (state.t or state.dt)  # steps that shrink towards a wall add up to nothing
+        # steps that shrink towards a wall add up to nothing; but however little time is left, it is tried
+        shortest = min(1e-10 * (state.t or state.dt), longest / 2)
         rows, part, at = self._in_doubt((state.margins < screening.CAP) | (c > 0))
         error = math.inf
         while dt > shortest:

@@ -20,7 +20,7 @@ from geocompress.implicit import KKT_TOL, ORDER_BOUND
 from geocompress.implicit_batched import Problems, Steps, attempt, norm, padded, padded_size
 from geocompress.networks import Params
 from geocompress.screening import CAP
-from geocompress.states import State, Status
+from geocompress.states import LIMITS, State, Status
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class Tries:
     def begin(self, some: ndarray, state: BatchedState, max_time: float) -> None:
         """A new step for `some` of the replicas."""
         longest = max_time - state.t
-        # steps that shrink towards a wall add up to nothing
-        shortest = 1e-10 * np.where(state.t > 0, state.t, state.dt)
+        # steps that shrink towards a wall add up to nothing; but however little time is left, it is tried
+        shortest = np.minimum(1e-10 * np.where(state.t > 0, state.t, state.dt), longest / 2)
         fresh = {"dt": np.minimum(state.dt, longest), "growth": 3.0, "error": math.inf}
         for name, value in (fresh | {"longest": longest, "shortest": shortest}).items():
             setattr(self, name, np.where(some, value, getattr(self, name)))
@@ -105,7 +105,9 @@ class Run:
     ) -> None:
         self.problems, self.margin_tol, self.max_time, self.max_steps = problems, margin_tol, max_time, max_steps
         margins = problems.margins(problems.nets.forward(state.params, problems.x))
-        self.state = replace(state, margins=margins)
+        statuses = tuple(Status.RUNNING if status in LIMITS else status for status in state.statuses)
+        self.state = replace(state, margins=margins, statuses=statuses)
+        self._end_at_limits(self._running_now())
         self.live = np.arange(len(state.t))
         self.params, self.margins, self.multipliers = state.params, margins, state.multipliers
         self.c, self.doubt = self.multipliers, (margins < CAP) | (self.multipliers > 0)
@@ -122,11 +124,19 @@ class Run:
 
     def _running(self) -> ndarray:
         """Which replicas have a step to try; those whose steps have become too short are ended."""
-        running = np.array([status is Status.RUNNING for status in self.state.statuses])
+        running = self._running_now()
         over = running & ~(self.tries.dt > self.tries.shortest)
         ended = np.where(np.isfinite(self.tries.error), Status.STALLED, Status.DIVERGED)
         self._end(over, ended)
         return running & ~over
+
+    def _running_now(self) -> ndarray:
+        return np.array([status is Status.RUNNING for status in self.state.statuses])
+
+    def _end_at_limits(self, some: ndarray) -> None:
+        """End those of `some` replicas that have come to a limit of the caller."""
+        self._end(some & (self.state.step >= self.max_steps), np.array(Status.MAX_STEPS))
+        self._end(some & (self.state.t >= self.max_time), np.array(Status.MAX_TIME))
 
     def _end(self, some: ndarray, statuses: ndarray) -> None:
         chosen = np.where(some, statuses, np.array(self.state.statuses))
@@ -207,8 +217,7 @@ class Run:
         moved |= {name: facts[name] for name in ("loss", "kkt")}
         moved = {k: np.where(accepted, v, getattr(before, k)) for k, v in moved.items()}
         self.state = replace(before, **moved)
-        self._end(accepted & (self.state.step >= self.max_steps), np.array(Status.MAX_STEPS))
-        self._end(accepted & (self.state.t >= self.max_time), np.array(Status.MAX_TIME))
+        self._end_at_limits(accepted)
         stationary = accepted & (tries.dt >= before.t / 2) & (facts["rest"] == 1)
         self._end(stationary, np.array(Status.STATIONARY))
         self._end(accepted & fitted, np.array(Status.FITTED))

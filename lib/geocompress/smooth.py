@@ -66,7 +66,8 @@ def smooth_flow(
         loss_tol: mean loss at which to stop, 0 for never.
         max_time: mean-field time at which to stop.
         max_steps: steps after which to stop.
-        start: a state of an earlier run with the same network, data and parameters W_0 to go on from.
+        start: a state of an earlier run with the same network, data and parameters W_0 to go on from; also the last one
+            of a run that ended at a limit.
 
     Raises:
         TypeError, ValueError: data as in `flow.hinge_flow`, or a setting out of its range. Raised at the call.
@@ -127,22 +128,27 @@ class _Problem:
     def state(self, params: Params, t: float, step: int, dt: float) -> State:
         margins = self.margins(self._network.forward(params, self._x))
         loss = float(self._loss.value(margins).mean())
-        status = Status.RUNNING
+        status, c = self.status(margins, loss), -self._loss.slope(margins)
+        return State(t, params, margins, c, loss, step, dt, 0.0, self.output_init, status)
+
+    def status(self, margins: Tensor, loss: float) -> Status:
+        """What margins and loss say of the run."""
         if not math.isfinite(loss):
-            status = Status.DIVERGED
-        elif bool((margins >= self._loss.fitted_margin).all()):
-            status = Status.FITTED
-        elif loss <= self._loss_tol:
-            status = Status.LOSS_REACHED
-        return State(t, params, margins, -self._loss.slope(margins), loss, step, dt, 0.0, self.output_init, status)
+            return Status.DIVERGED
+        if bool((margins >= self._loss.fitted_margin).all()):
+            return Status.FITTED
+        return Status.LOSS_REACHED if loss <= self._loss_tol else Status.RUNNING
 
 
 def _states(
     problem: _Problem, method: type[OdeSolver], start: State | None, max_time: float, max_steps: int
 ) -> Iterator[State]:
-    begin = problem.state(problem._params, 0.0, 0, 0.0) if start is None else start
+    if start is None:
+        begin = problem.state(problem._params, 0.0, 0, 0.0)
+    else:
+        begin = replace(start, status=problem.status(start.margins, start.loss))
     settings = {"rtol": problem.rtol, "atol": problem.atol}
-    if start is not None:
+    if start is not None and start.dt > 0:
         settings["first_step"] = min(start.dt, max_time - start.t)
     solver = None
     if begin.status is Status.RUNNING and begin.t < max_time:

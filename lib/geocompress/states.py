@@ -30,6 +30,9 @@ class Status(enum.Enum):
     DIVERGED = "DIVERGED"  # margins are no longer finite numbers
 
 
+LIMITS = (Status.MAX_TIME, Status.MAX_STEPS)  # endings that the caller set: a run that starts from there goes on
+
+
 @dataclass(frozen=True)
 class State:
     """The flow at one time; also all that is needed to go on from there.
@@ -75,7 +78,7 @@ def at_times(states: Iterable[State], times: Iterable[float]) -> Iterator[State]
 
     Linear in time between two accepted steps, so right to second order in the step, as the steps are. Times after the
     end of the run get its last state (a fitted net no longer moves). For a state on the very time, end a run there with
-    `max_time` and go on from it.
+    `max_time` and go on from it as `start`.
 
     Args:
         states: what a flow yields; consumed only as far as needed.

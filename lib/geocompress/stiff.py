@@ -78,7 +78,8 @@ def stiff_flow(
         loss_tol: mean loss at which to stop, 0 for never.
         max_time: mean-field time at which to stop.
         max_steps: accepted steps after which to stop.
-        start: a state of an earlier run with the same network and data to go on from.
+        start: a state of an earlier run with the same network and data to go on from; also the last one of a run that
+            ended at a limit.
 
     Raises:
         TypeError, ValueError: data as in `flow.hinge_flow`, or a setting out of its range. Raised at the call.
