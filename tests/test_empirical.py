@@ -598,7 +598,7 @@ class Gated(PositionsFirst):
 
 @pytest.mark.parametrize("joined", [False, True])
 def test_a_branch_that_is_shut_where_one_looked_is_right_elsewhere(joined):
-    x = drawn(6, 5, 3)
+    x = drawn(6, 4, 3)
     x[[0, -1], 0, 0] = -1.0  # looked at, and shut
     x[1, 0, 0] = 1.0
     module = shaken(Gated(joined))
@@ -645,6 +645,12 @@ BAD = {
     "other samples": (
         Noisy(lambda f: f - f.mean()).double(),
         {},
+        ValueError,
+        "depend on chance or on the other samples",
+    ),
+    "other samples, seen by a point that differs": (
+        nn.Sequential(Noisy(lambda f: f - f.mean()), nn.Tanh()).double(),
+        {"x1": FLAT[[0, 1, 2, 0, 0]]},
         ValueError,
         "depend on chance or on the other samples",
     ),
