@@ -17,6 +17,7 @@ from geocompress.image_replicas import LAST, ImageConfig, ImageReplica
 from geocompress.mnas import swish
 from geocompress.states import Status
 from geocompress.svc import hard_margin_svc
+from geocompress.tangents import frozen_machine
 
 SMALL = ImageConfig(task="digits[size=8]", p=24, width=2, seed=3, test_size=40, dtype="float64")
 
@@ -107,6 +108,21 @@ def test_machines_are_those_on_the_empirical_kernel(replica, path, row, moment, 
     assert row[f"{name}_status_{moment}"] == machine.ending.value
     if not last:
         assert row[f"svc_support_{moment}"] == len(machine.support)
+
+
+def test_a_machine_with_huge_charges_keeps_its_margins():
+    # 40 features for 40 images: charges of 10⁸, whose effects cancel; in float32 margins were off by ten
+    replica = ImageReplica(ImageConfig(task="digits[size=16]", p=40, seed=0, test_size=10, width=2, dtype="float32"))
+    kernel, y = replica.tangent(replica.params, last=True), replica.y.double()
+    machine, charges = frozen_machine(kernel.gram, y, unit=kernel.unit)
+    assert float(charges.abs().max()) * kernel.unit > 1e6
+    decision = kernel.function(charges, replica.x) + machine.bias
+    torch.testing.assert_close(decision, kernel.gram @ charges + machine.bias, rtol=0, atol=1e-5)
+    torch.testing.assert_close((y * decision)[machine.support], torch.ones_like(machine.a), rtol=0, atol=1e-5)
+
+
+def test_an_output_that_is_no_number_is_an_error(replica):
+    assert replica.error(torch.full_like(replica.y_test, float("nan"))) == 1
 
 
 def test_the_last_layer_is_that_of_its_features(replica, path):
