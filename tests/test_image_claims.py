@@ -113,6 +113,21 @@ def test_trainings_are_told_by_alpha_and_inertia():
     assert table["ended"][0] == "1 fitted, 1 max_steps"
 
 
+def test_trainings_are_told_by_other_settings_too():
+    both = pd.concat([trainings().assign(order=1), trainings().assign(order=2, steps=90)])
+    table = image_claims.trainings_in_words(both, by=("order", "inertia"))
+    assert table["order"].tolist() == ["1", "2"]
+    assert table["steps"].tolist()[1] == "90"
+
+
+def test_machines_without_a_result_are_named_with_their_ending():
+    every = rows(points=(100, 200), seeds=2)
+    assert image_claims.left_out(every) == "none"
+    every.loc[(every.method == "ntk_init") & (every.p == 200), "status"] = "UNSOLVED"
+    label = image_claims.curves.STYLES["ntk_init"].label
+    assert image_claims.left_out(every) == f"{label}, 2 of 4 (unsolved), from $p$ = 200 on"
+
+
 def test_stability_is_told_by_the_output_and_by_the_number_of_layers():
     told = image_claims.stability_in_words({"init": [[1.0, 1.0, 1.0]], "final": [[1.5, 0.9, 0.5]]})
     assert told == "training made the output more stable to deformations, and 2 of 3 layers more stable"

@@ -15,6 +15,8 @@ from geocompress.fits import PowerLawFit, fit_power_law
 METHODS = ("network", "ntk_init", "ntk_final", "last_init", "last_final")
 CLAIMED = ("network", "ntk_init", "ntk_final")  # methods that arXiv:2007.11471 says something about
 NOT_RUN = "not yet run"
+# columns of rows, as readers know them
+SETTINGS = {"p": "$p$", "alpha": "$\\alpha$", "inertia": "$\\tau$", "order": "order", "margin_tol": "tolerance"}
 
 
 def error_by_method(every: pd.DataFrame) -> pd.DataFrame:
@@ -74,21 +76,40 @@ def claims(every: pd.DataFrame, *, at: Real = 1000, beyond: Real = 200) -> pd.Da
     return pd.DataFrame(found, columns=["claim", "measured", "verdict"])
 
 
-def trainings_in_words(rows: pd.DataFrame) -> pd.DataFrame:
-    """Trainings of one p by α and inertia τ, as text: errors with 95 % intervals, steps, time, and how they ended.
+def trainings_in_words(rows: pd.DataFrame, by: Sequence[str] = ("alpha", "inertia")) -> pd.DataFrame:
+    """Trainings by some of their settings, as text: errors with 95 % intervals, steps, time, and how they ended.
 
     Args:
         rows: of `image_experiments.train_images`.
+        by: settings that tell lines apart, of p, alpha, inertia, order and margin_tol; the others do not differ.
     """
     lines = []
-    for (alpha, inertia), runs in rows.groupby(["alpha", "inertia"]):
+    for settings, runs in rows.groupby(list(by)):
         parts = [runs.assign(test_error=runs[c], method="") for c in ("test_error", "svc_init", "svc_final")]
         errors = [_line_in_words(error_by_method(part).iloc[0]) for part in parts]
         ends = ", ".join(f"{count} {status.lower()}" for status, count in runs.status.value_counts().items())
-        cells = (f"{alpha:g}", f"{inertia:g}", *errors, f"{runs.steps.mean():.0f}", f"{runs.t_end.mean():.3g}", ends)
-        lines.append(cells)
-    names = ("$\\alpha$", "$\\tau$", "net", "NTK at the start", "NTK at the end", "steps", "$t$ of the end", "ended")
-    return pd.DataFrame(lines, columns=list(names))
+        cells = (*errors, f"{runs.steps.mean():.0f}", f"{runs.t_end.mean():.3g}", ends)
+        lines.append([f"{value:g}" for value in settings] + list(cells))
+    names = ("net", "NTK at the start", "NTK at the end", "steps", "$t$ of the end", "ended")
+    return pd.DataFrame(lines, columns=[SETTINGS[name] for name in by] + list(names))
+
+
+def left_out(every: pd.DataFrame, methods: Sequence[str] = METHODS) -> str:
+    """Which machines have no result and why, as text: method, how many of how many, from which p, and their endings.
+
+    Args:
+        every: rows of `image_experiments.by_method`, with all endings.
+        methods: which to look at.
+    """
+    told = []
+    for name in methods:
+        rows = every[every.method == name]
+        lost = rows[~rows.status.isin(curves.FINISHED)]
+        if len(lost):
+            ends = ", ".join(sorted(lost.status.str.lower().unique()))
+            label = curves.STYLES[name].label
+            told.append(f"{label}, {len(lost)} of {len(rows)} ({ends}), from $p$ = {lost.p.min()} on")
+    return "; ".join(told) if told else "none"
 
 
 def momentum_in_words(every: pd.DataFrame) -> str:
