@@ -135,7 +135,8 @@ def save(
     name: str, rows: Iterable[dict], chosen: argparse.Namespace, checks: Iterable[dict] = (), **about: Any
 ) -> Path:
     """Write what `report` writes, printing nothing; a file is replaced as a whole or not at all."""
-    environment = {**provenance.provenance(), "threads": chosen.threads, "load_average": os.getloadavg()[0]}
+    made = provenance.provenance(dtype=about.get("dtype", "float64"))
+    environment = {**made, "threads": chosen.threads, "load_average": os.getloadavg()[0]}
     content = {"about": about, "environment": environment, "checks": list(checks), "rows": list(rows)}
     path = results_file(name, chosen)
     path.parent.mkdir(exist_ok=True)

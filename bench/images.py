@@ -6,6 +6,7 @@ of 1e-2); it is stopped after a time, and `at_least` is then a lower bound of th
 net that has learned nothing has 1.016.
 """
 
+import math
 import os
 import time
 
@@ -62,11 +63,11 @@ def main() -> None:
     task = "mnist" if os.environ.get(images.DATA_VARIABLE) else "digits[size=28]"
     limit = chosen.limit or (LIMIT_FULL if chosen.full else LIMIT_SHORT)
     measured = [row for p in (sorted(GOALS) if chosen.full else [min(GOALS)]) for row in rows(task, p, limit)]
-    ours = [row for row in measured if row["solver"] != "RK23" and row["outcome"] == Status.FITTED.value]
-    checks = [
-        check(f"p = {row['p']}: seconds to margin 1 on every image", row["seconds"], at_most=GOALS[row["p"]])
-        for row in ours
-    ]
+    checks = []
+    for row in measured:
+        if row["solver"] != "RK23":
+            taken = row["seconds"] if row["outcome"] == Status.FITTED.value else math.inf
+            checks.append(check(f"p = {row['p']}: seconds to margin 1 on every image", taken, at_most=GOALS[row["p"]]))
     source = image_experiments.ImageReplica(image_experiments.ImageConfig(task=task, p=20, test_size=1)).pool.source
     report("images", measured, chosen, checks, alpha=2e-3, width=10, dtype="float32", rtol=RTOL, images=source)
 
