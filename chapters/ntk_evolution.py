@@ -417,9 +417,29 @@ if lines:
 glue("ntk_far", far, display=False)
 Markdown(tables.markdown(pd.DataFrame(lines)) if lines else not_yet)
 
+# %% tags=["hide-input"]
+told, flows = [], []
+for number, part in by_d.items():
+    final, init = (part[part.method == f"ntk_{moment}"] for moment in ("final", "init"))
+    ratio, pair = comparisons.paired_ratio(final, init), final.merge(init, on=["p", "seed"], suffixes=("", "_init"))
+    law = exponents.fit_power_law(pair.p, pair.test_error / pair.test_error_init, replica=pair.seed)
+    word = "widens" if law.beta_low > 0 else "closes" if law.beta_high < 0 else "neither widens nor closes for certain"
+    told.append(
+        f"d = {number}: {ratio.ratio.iloc[-1]:.2f} times at p = {ratio.p.iloc[-1]:.0f}, and the gap {word} with p"
+    )
+    told[-1] += f" (the ratio goes as p to the {-law.beta:.2f}, {-law.beta_high:.2f} to {-law.beta_low:.2f})"
+    means = part.groupby(["p", "method"]).test_error.mean().unstack()
+    flows += [(means[f"ntk_{m}_flow"] / means[f"ntk_{m}"] - 1).abs().max() for m in ntk_experiments.MOMENTS]
+glue("ntk_far_gain", "; ".join(told) if told else "not yet run", display=False)
+glue("ntk_far_flow", f"{100 * max(flows):.0f} %" if flows else "not yet run", display=False)
+glue("ntk_far_flow_limit", float(ntk_experiments.FLOW_LIMIT), display=False)
+
 # %% [markdown]
-# The order is that of the quick runs, and the gaps widen with $p$. The kernel of $t^*$ over the network, furthest out:
-# {glue:text}`ntk_far`. Theory says nothing about the exponents of kernels that are frozen on the way.
+# The final kernel against the initial one, errors on the same points: {glue:text}`ntk_far_gain`. So what training does
+# for the kernel is first of all a factor; whether it is an exponent too is what the brackets say. The kernel of $t^*$ over
+# the network, furthest out: {glue:text}`ntk_far`. Gradient flow on the frozen kernels, followed up to
+# $p =$ {glue:text}`ntk_far_flow_limit:.0f`, changes mean errors by {glue:text}`ntk_far_flow` at most. Theory says nothing
+# about the exponents of kernels that are frozen on the way.
 #
 # ## What the end costs
 #
