@@ -319,9 +319,23 @@ def test_a_stage_satisfies_its_equation(loss, size):
     assert largest(c, -loss.slope(margins + gram @ c)) < 1e-6
 
 
+@pytest.mark.parametrize("loss", [SOFT, SoftHinge(500.0), Square()])
+def test_a_stage_on_a_gram_that_is_none_is_solved_or_lost(loss):
+    generator = torch.Generator().manual_seed(5)
+    endings = set()
+    for _ in range(200):
+        root = torch.randn(4, 4, generator=generator, dtype=torch.float64)
+        gram, margins = (root + root.T) / 4, 2 * torch.randn(4, generator=generator, dtype=torch.float64)
+        c = multipliers.stage(loss, gram, margins)
+        endings.add(c is None)
+        assert c is None or largest(gram @ c, -gram @ loss.slope(margins + gram @ c)) < 1e-6
+    assert endings == {False, True}
+
+
 def test_a_kernel_that_is_none_has_no_step():
     rate = -10 * torch.eye(3, dtype=torch.float64)
     assert multipliers.integrate(Square(), rate, torch.zeros(3, dtype=torch.float64), 1.0, 0.1) is None
+    assert multipliers.stage(SOFT, rate[:1, :1] / 20, torch.zeros(1, dtype=torch.float64)) is None
 
 
 @pytest.mark.parametrize(("dt", "inertia"), [(0.3, 2.0), (5.0, 0.1), (1e-7, 1.0)])
@@ -372,6 +386,7 @@ def test_contradictory_points_end_where_their_pulls_cancel(inertia):
     *_, end = stiff_flow(network, network.init(), x, y, alpha=1.0, loss=Square(), inertia=inertia)
     assert end.status is Status.STATIONARY
     assert set(end.pulling.tolist()) >= {3, 14}
+    assert end.conflicts.tolist() == [[3, 14]]
     design = torch.cat([x, torch.ones(15, 1, dtype=torch.float64)], 1)
     best = torch.linalg.lstsq(design, y[:, None]).solution[:, 0]
     torch.testing.assert_close(end.margins, y * (design @ best), rtol=0, atol=1e-6)

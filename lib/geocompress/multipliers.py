@@ -124,6 +124,8 @@ def stage(loss: Loss, gram: Tensor, margins: Tensor) -> Tensor | None:
         direction = root * torch.cholesky_solve((root * pull)[:, None], factor)[:, 0] - residual
         step = gram @ direction
         slope = float(pull @ direction)
+        if slope > NEWTON_TOL**2:  # uphill: A has an eigenvalue below zero that is felt
+            return None
         if -slope <= NEWTON_TOL**2:  # what is left of cᵀ A c is rounding, which `pull` has A² times over
             return c
         value, share = float(0.5 * c @ image + loss.value(at).sum()), 1.0
