@@ -94,7 +94,7 @@ def test_amplification_is_fitted_over_the_window_of_the_learning_curve():
     (line,) = comparisons.amplification_table(scattered).itertuples()
     assert line.star_low < 0.5 < line.star_high
     assert line.verdict == "agrees"
-    assert not len(comparisons.amplification_table(lambdas(0.5, seeds=2)))
+    assert not len(comparisons.amplification_table(lambdas(0.5, seeds=2)).star)
 
 
 def test_a_changed_setting_is_compared_on_the_same_samples():

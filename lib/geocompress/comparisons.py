@@ -26,6 +26,10 @@ READINGS = {
 GAPS = ("task", "d", "kernel", "p_low", "p_high", "seeds", "network", "network_low", "network_high")
 GAPS += ("lazy", "lazy_low", "lazy_high", "gap", "gap_low", "gap_high", "predicted")
 
+GROWTH = ("task", "d", "p_low", "p_high", "seeds", "prefactor")
+GROWTH += tuple(name + end for name in READINGS for end in ("", "_low", "_high", "_first", "_last"))
+GROWTH += ("predicted", "off", "verdict")
+
 
 def gap_table(rows: pd.DataFrame, kernels: Sequence[str] = LAZY) -> pd.DataFrame:
     """What features add to the exponent: β of the network minus β of raw kernels over the same p and replicas.
@@ -88,7 +92,7 @@ def amplification_table(rows: pd.DataFrame) -> pd.DataFrame:
             line |= {f"{name}{end}": float(value) for end, value in values.items()}
         judged = verdict(line["star"], line["star_low"], line["star_high"], 0.5)
         lines.append(line | {"predicted": 0.5, "off": line["star"] - 0.5, "verdict": judged})
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines, columns=list(GROWTH))
 
 
 def paired_ratio(above: pd.DataFrame, below: pd.DataFrame, column: str = "test_error") -> pd.DataFrame:

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtr
 
 from geocompress.curves import STYLES
 
-_SIGNS = {"\\sqrt{p}": "√p", "\\lambda": "λ", "\\beta": "β", "t^*": "t*"}  # TeX in tables, as plain characters
+_SIGNS = {"\\sqrt{p}": "√p", "\\lambda": "λ", "\\beta": "β", "\\Delta": "Δ", "t^*": "t*", "r_c": "r_c"}  # TeX, plainly
 
 
 def markdown(rows: pd.DataFrame, columns: Mapping[str, tuple[str, str]] | None = None) -> str:
@@ -37,22 +36,26 @@ def html(words: pd.DataFrame) -> str:
     """A table of text as HTML, for a page that shows no Markdown: wide ones scroll, mathematics becomes plain text.
 
     Raises:
-        ValueError: mathematics that is not a single letter, √p, λ, β or t*.
+        ValueError: as `plain`.
     """
-    plain = words.map(_without_tex).rename(columns=_without_tex)
-    return f'<div style="overflow-x: auto">{plain.to_html(index=False, border=0, classes="table")}</div>'
+    text = words.map(plain).rename(columns=plain)
+    return f'<div style="overflow-x: auto">{text.to_html(index=False, border=0, classes="table")}</div>'
 
 
-def _without_tex(text: str) -> str:
-    def plain(found: re.Match) -> str:
+def plain(text: str) -> str:
+    """Text without TeX, for places that show none.
+
+    Raises:
+        ValueError: mathematics that is not a single letter, √p, λ, β, Δ, t* or r_c.
+    """
+
+    def sign(found: re.Match) -> str:
         inner = found[1]
         if inner not in _SIGNS and not re.fullmatch(r"\w", inner):
-            raise ValueError(
-                f"tables.html: expected one of {', '.join(_SIGNS)} or a letter, got {inner}; write it plainly"
-            )
+            raise ValueError(f"tables: expected one of {', '.join(_SIGNS)} or a letter, got {inner}; write it plainly")
         return _SIGNS.get(inner, inner)
 
-    return re.sub(r"\$([^$]*)\$", plain, text)
+    return re.sub(r"\$([^$]*)\$", sign, text)
 
 
 def thousands(number: int) -> str:
@@ -82,20 +85,6 @@ def in_words(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def by_verdict(names: Iterable[str], offs: Iterable[float], verdicts: Iterable[str]) -> str:
-    """Which of several measurements agree with their prediction, and which are off and by how much, in one phrase.
-
-    For instance "agree: d = 3 (+0.01), d = 5 (−0.02); above: d = 10 (+0.07)". What has no verdict ("–") is left out.
-    """
-    groups: dict[str, list[str]] = {"agrees": [], "above": [], "below": [], "undecided": []}
-    for name, off, word in zip(names, offs, verdicts, strict=True):
-        if word in groups:
-            groups[word].append(f"{name} ({signed(off)})")
-    titles = {"agrees": "agree"}
-    said = [f"{titles.get(word, word)}: {', '.join(found)}" for word, found in groups.items() if found]
-    return "; ".join(said) or "nothing measured yet"
-
-
 def signed(number: float, digits: int = 2) -> str:
     """A number with its sign, a true minus, and no sign when it rounds to zero."""
     text = f"{number:+.{digits}f}"
@@ -109,12 +98,12 @@ def interval(value: float, low: float, high: float) -> str:
 
 
 def _intervals(table: pd.DataFrame, name: str) -> list[str]:
-    low, high = ("low", "high") if name == "ratio" else (f"{name}_low", f"{name}_high")
-    parts = (table[name], table[low], table[high])
+    parts = (table[name], table[f"{name}_low"], table[f"{name}_high"])
     return [interval(*line) for line in zip(*parts, strict=True)]
 
 
-def _kernels(table: pd.DataFrame) -> list[str]:
+def kernel_names(table: pd.DataFrame) -> list[str]:
+    """Names in words of the column `kernel`."""
     return [STYLES[name].label if name in STYLES else name for name in table.kernel]
 
 
@@ -124,7 +113,7 @@ def gaps_in_words(table: pd.DataFrame) -> pd.DataFrame:
         {
             "task": table.task,
             "$d$": table.d.astype(str),
-            "kernel": _kernels(table),
+            "kernel": kernel_names(table),
             "$p$": _windows(table.p_low, table.p_high),
             "seeds": table.seeds.astype(str),
             "$\\beta$, network (95 %)": _intervals(table, "network"),
@@ -135,31 +124,6 @@ def gaps_in_words(table: pd.DataFrame) -> pd.DataFrame:
             "off by": [signed(value) for value in table.off],
         }
     )
-
-
-def gaps_in_prose(table: pd.DataFrame, tolerance: float) -> str:
-    """What a `comparisons.gap_table` says, as Markdown: where intervals are disjoint, which gaps are as predicted.
-
-    A gap that misses its prediction by more than `tolerance` is traced to the two curves: how far each β is from its
-    own prediction over that window.
-    """
-    names = [f"{kernel}, $d = {d}$" for kernel, d in zip(_kernels(table), table.d, strict=True)]
-    apart = [name for name, yes in zip(names, table.disjoint, strict=True) if yes]
-    overlap = [name for name in names if name not in apart]
-    close = [f"{name} ({signed(off)})" for name, off in zip(names, table.off, strict=True) if abs(off) <= tolerance]
-    far = [
-        f"{name} ({signed(line.off)}: the network is off its own exponent by {signed(line.network_off)}, the kernel by "
-        f"{signed(line.lazy_off)})"
-        for name, line in zip(names, table.itertuples(), strict=True)
-        if abs(line.off) > tolerance
-    ]
-    said = {
-        "Intervals of network and kernel are disjoint, the network above": apart,
-        "They are not": overlap,
-        f"The difference is within {tolerance} of its prediction": close,
-        f"It is off by more than {tolerance}": far,
-    }
-    return "\n".join(f"- {title}: {'; '.join(found) if found else 'nowhere'}." for title, found in said.items())
 
 
 def amplifications_in_words(table: pd.DataFrame) -> pd.DataFrame:
@@ -179,6 +143,20 @@ def amplifications_in_words(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def layers_in_words(table: pd.DataFrame) -> pd.DataFrame:
+    """Exponents of a layer of support vectors for readers, as text: quantity, d, beta and its interval, prediction."""
+    return pd.DataFrame(
+        {
+            "quantity": table.quantity,
+            "$d$": table.d.astype(str),
+            "exponent (95 %)": _intervals(table, "beta"),
+            "predicted": [f"{value:.3f}".replace("-", "−") for value in table.predicted],
+            "off by": [signed(value) for value in table.off],
+            "verdict": table.verdict,
+        }
+    )
+
+
 def settings_in_words(table: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
     """A `comparisons.setting_table` for readers, as text; `titles` are the names of the settings in words."""
     return pd.DataFrame(
@@ -191,25 +169,13 @@ def settings_in_words(table: pd.DataFrame, titles: Mapping[str, str]) -> pd.Data
     )
 
 
-def settings_in_prose(table: pd.DataFrame, titles: Mapping[str, str]) -> dict[str, str]:
-    """Which changes of a `comparisons.setting_table` make a difference to error and star: ratios without 1 inside.
-
-    `chance` says how many such differences to expect where there are none (Student's law, two standard errors).
-    """
-    said = {}
-    for name in ("error", "star"):
-        differs = table[(table[f"{name}_low"] > 1) | (table[f"{name}_high"] < 1)]
-        words = [
-            f"{titles[line.setting]} = {line.value:g} ({getattr(line, name):.2f})" for line in differs.itertuples()
-        ]
-        said[name] = ", ".join(words) or "none"
-    by_chance = 2 * 2 * stdtr(table.pairs - 1, -2).sum()
-    return said | {"chance": f"{by_chance:.1f} of {2 * len(table)}"}
-
-
 def ratios_in_words(ratios: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Several `comparisons.paired_ratio` beside each other for readers, as text: a line for each p, a column for each."""
-    columns = {title: pd.Series(_intervals(found, "ratio"), index=found.p) for title, found in ratios.items()}
+    """Several `comparisons.paired_ratio` beside each other for readers, as text: lines are p, columns their titles."""
+    names = {"low": "ratio_low", "high": "ratio_high"}
+    columns = {
+        title: pd.Series(_intervals(found.rename(columns=names), "ratio"), index=found.p)
+        for title, found in ratios.items()
+    }
     table = pd.DataFrame(columns).fillna("–")
     table.insert(0, "$p$", [thousands(int(p)) for p in table.index])
     return table.reset_index(drop=True)
@@ -230,23 +196,3 @@ def metric_in_words(table: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFr
             "with $p$ it": [same.get(word, word) for word in table.verdict],
         }
     )
-
-
-def metric_in_prose(table: pd.DataFrame, titles: Mapping[str, str]) -> str:
-    """Whether a compression put into the kernel makes the network's errors, as sentences; see `metric_in_words`.
-
-    It does where the interval of the ratio holds 1 at every p of the window and the ratio has no trend in p.
-    """
-    if not len(table):
-        return "Not yet run."
-    yes = table[(table.held == table.points) & (table.verdict == "agrees")]
-    told = [f"{titles[line.told]} in $d = {line.d}$" for line in yes.itertuples()]
-    said = [f"The same errors at every $p$ of the window, without a trend: {', '.join(told) or 'none of them'}."]
-    for (d, p), group in table.groupby(["d", "p_high"]):
-        words = [
-            f"{line.last:.2f} times as often as the machine told {titles[line.told]}"
-            + (" (1 is within the error)" if line.last_low <= 1 <= line.last_high else "")
-            for line in group.itertuples()
-        ]
-        said.append(f"In $d = {d}$ at $p =$ {thousands(int(p))} the network errs {', '.join(words)}.")
-    return " ".join(said)
