@@ -1,5 +1,6 @@
 """Image sets: normalisation and splits on the digits; files and downloads on small sets made here; MNIST itself."""
 
+import errno
 import functools
 import gzip
 import hashlib
@@ -345,6 +346,22 @@ def test_a_folder_that_cannot_be_written_to(mirror, tmp_path):
     with pytest.raises(PermissionError, match="data_dir: expected a folder that can be written to"):
         image_files.load(mirror[0], tmp_path / "file" / "data", download=True)
     assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_folder_that_is_there_and_cannot_be_written_to(mirror, tmp_path, monkeypatch):
+    home, make = tmp_path / "data", os.mkdir
+    home.mkdir(mode=0o555)
+    if os.access(home, os.W_OK):  # root may write anywhere: as the system would answer others
+
+        def refused(path, *rest, **settings):
+            if Path(path).parent == home:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+            return make(path, *rest, **settings)
+
+        monkeypatch.setattr(os, "mkdir", refused)
+    with pytest.raises(PermissionError, match=r"data_dir: expected a folder that can be written to, got .*Permission"):
+        image_files.load(mirror[0], home, download=True)
+    assert list(home.iterdir()) == []
 
 
 def test_missing_torchvision_is_named(small, tmp_path, monkeypatch):
