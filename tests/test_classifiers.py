@@ -285,6 +285,8 @@ def test_the_stratified_error_finds_errors_far_from_every_edge_too():
     assert estimate.standard_error < 5e-3
     perfect = classifiers.stratified_error(task, task.label, 50_000, 3)
     assert perfect.error == perfect.standard_error == 0
+    nothing = classifiers.stratified_error(task, lambda x: x[:, 0] * math.nan, 50_000, 3)
+    assert (nothing.error, nothing.standard_error) == (pytest.approx(1), 0)
 
 
 def test_the_stratified_error_refuses_too_few_points_and_unknown_coordinates():

@@ -23,6 +23,11 @@ def test_a_row_carries_what_a_published_row_must(tmp_path):
     assert stored["lambda_star"] <= stored["lambda_max"] >= stored["lambda_end"]
 
 
+def test_an_output_that_is_no_number_is_an_error():
+    replica = experiments.Replica(SMALL)
+    assert replica.test_error({k: value * math.nan for k, value in replica.params.items()}) == 1
+
+
 def test_the_same_configuration_gives_the_same_numbers():
     rows = [experiments.train_network(SMALL) for _ in range(2)]
     assert rows[0]["test_error"] == rows[1]["test_error"]

@@ -29,6 +29,12 @@ def watched():
     return record_spectra(SMALL, times=7, top=5, grid=9)
 
 
+def test_an_output_that_is_no_number_is_an_error():
+    replica = Replica(dataclasses.replace(SMALL, test_size=4))
+    assert ntk_experiments._error(replica, replica.y_test.clone()) == 0
+    assert ntk_experiments._error(replica, replica.y_test * torch.tensor([1, math.nan, 1, -1])) == 0.5
+
+
 def test_a_row_carries_what_a_published_row_must_and_is_json(row, tmp_path):
     stored = store.append("rows", row, directory=tmp_path)  # refuses a row that lacks a column
     json.dumps(stored, allow_nan=False)

@@ -70,6 +70,8 @@ def test_errors():
     signs = targets.read(torch.tensor([-1.0, 1.0]).repeat(10), 1)
     assert signs.error(torch.tensor([[2.0], [-1.0], [0.0], [1.0]]), torch.tensor([1.0, 1.0, 1.0, 1.0])) == 0.5
     classes = targets.read(torch.tensor([0, 1, 2]).repeat(10), 3)
+    assert signs.error(torch.tensor([[2.0], [math.nan]]), torch.ones(2)) == 0.5
+    assert classes.error(torch.tensor([[0.0, 1.0, 0.0], [0.0, math.nan, 0.0]]), torch.tensor([1, 1])) == 0.5
     assert classes.error(torch.eye(3), torch.tensor([0, 1, 0])) == pytest.approx(1 / 3)
     values = targets.read(torch.tensor([0.0, 2.0, 4.0]), 1)
     assert values.error(torch.full((2, 1), 2.0).double(), torch.tensor([1.0, 5.0]).double()) == pytest.approx(1)

@@ -129,7 +129,7 @@ def stratified_error(
             some = stratum[start : start + batch]
             u = cuts[some] + mass[some] * rng.random(len(some))
             x = _points_at(task, quantile(u.clip(TINY, 1 - TINY)), rng)
-            missed = (task.label(x) * decision(x).cpu() <= 0).numpy()
+            missed = (~(task.label(x) * decision(x).cpu() > 0)).numpy()  # nan, too, is no answer
             wrong += np.bincount(some, weights=missed, minlength=len(mass))
         return wrong / counts
 

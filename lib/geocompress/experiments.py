@@ -101,10 +101,10 @@ class Replica:
         )
 
     def test_error(self, params: Params, size: int | None = None) -> float:
-        """Share of the first `size` test points (all by default) with y F ≤ 0, F = α (f − f_0)."""
+        """Share of the first `size` test points (all by default) without y F > 0, F = α (f − f_0)."""
         part = slice(0, size)
         change = self.network.forward(params, self.x_test[part]) - self._output_init_test[part]
-        return float((self.y_test[part] * change <= 0).double().mean())
+        return float((~(self.y_test[part] * change > 0)).double().mean())
 
     def amplification(self, params: Params) -> float:
         """λ, or nan for a task that depends on every direction."""

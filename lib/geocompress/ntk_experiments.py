@@ -228,7 +228,7 @@ def _frozen(replica: Replica, params: Params | None) -> dict[str, Any]:
 
 
 def _error(replica: Replica, output: Tensor) -> float:
-    return float((replica.y_test * output <= 0).double().mean())
+    return float((~(replica.y_test * output > 0)).double().mean())
 
 
 def _line(

@@ -51,7 +51,7 @@ class Target(Protocol):
 class Signs:
     """Two classes, told by the sign of one output: y in {−1, +1}, or integers with 1 for + and 0 for −.
 
-    Error: share of the points with y f ≤ 0. Machine: the hard-margin classifier.
+    Error: share of the points without y f > 0. Machine: the hard-margin classifier.
     """
 
     y: Float[Tensor, " p"]
@@ -68,8 +68,8 @@ class Signs:
         return _signs(y, name)
 
     def error(self, outputs: Float[Tensor, "q 1"], y: Float[Tensor, " q"]) -> float:
-        """P(y f ≤ 0)."""
-        return float((y * outputs[:, 0] <= 0).double().mean())
+        """P(not y f > 0); what is no number is wrong."""
+        return float((~(y * outputs[:, 0] > 0)).double().mean())
 
     def machine(self, gram: Tensor, cross: Tensor) -> tuple[Tensor | None, str]:
         """The hard-margin classifier; None where the kernel does not separate the classes."""
@@ -118,8 +118,8 @@ class Classes:
         return _classes(y, self.outputs, name)
 
     def error(self, outputs: Float[Tensor, "q c"], y: Tensor) -> float:
-        """P(argmax f ≠ y)."""
-        return float((outputs.argmax(1) != y).double().mean())
+        """P(argmax f ≠ y); what is no number is wrong."""
+        return float(((outputs.argmax(1) != y) | outputs.isnan().any(1)).double().mean())
 
     def machine(self, gram: Tensor, cross: Tensor) -> tuple[Tensor | None, str]:
         """Ridge regression on the one-hot label."""
