@@ -530,7 +530,7 @@ for (name, line), marker in zip(ratios.items(), "o^s", strict=False):
     figures.scaling(ax, line.p, line.ratio, line.low, line.high, marker=marker, label=text)
 ax.axhline(1, color="0.4", linestyle="--", label="as good as the machine")
 ax.set(xlabel="number of training points $p$", ylabel="error, network / machine")
-_ = ax.legend()
+_ = ax.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=9)
 
 # %% tags=["hide-input"]
 shown = {f"compressed by {titles[name]}": line for name, line in ratios.items()}
