@@ -112,7 +112,8 @@ print(f"{end.status.value}: {int((end.margins >= 1).sum())} of {p} margins are a
 # horizontal axis: the first layer has turned towards the one direction that matters.
 
 # %% tags=["hide-input", "remove-output"]
-animation = animations.moving_neurons(recording.planes, recording.series.t, recording.series.amplification)
+moving = recording.planes, recording.series.t, recording.series.amplification
+animation = animations.moving_neurons(*moving, neurons=250, frames=30)
 text = "Neurons as points in the plane of the informative and one other direction; over training they collapse onto the informative axis."
 glue("stripe_neurons", HTML(animations.embed(animation, "stripe-neurons", text)), display=False)
 
