@@ -72,3 +72,14 @@ def test_table_says_what_its_seconds_are():
     table = readme.figure_table()
     assert "one core" in table
     assert "`stripe-kernels`" in table
+
+
+def test_summary_is_drawn_where_small_p_have_more_replicas(monkeypatch):
+    """The slope that is named is that of the largest octaves, as in the table."""
+    rows = readme.store.load(readme.PUBLISHED)
+    rows = rows[(rows.d == readme.DIMENSION) & (rows.regime == "feature")]
+    more = rows[rows.p == rows.p.min()].assign(seed=lambda extra: extra.seed + 1000)
+    monkeypatch.setattr(readme.store, "load", lambda name: pd.concat([rows, more]))
+    _, right = readme.summary_figure().axes
+    expected = readme.curves.fit(rows.assign(curve="")).beta
+    assert any(f"= {expected:.2f}$" in label for label in right.get_legend_handles_labels()[1])

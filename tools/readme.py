@@ -13,7 +13,7 @@ import matplotlib as mpl
 import nbformat
 import pandas as pd
 
-from geocompress import directions, exponents, figures, provenance, store, tasks, timelines
+from geocompress import curves, directions, exponents, figures, provenance, store, tasks, timelines
 
 mpl.use("agg")
 import matplotlib.pyplot as plt  # after the choice of backend
@@ -40,17 +40,18 @@ def summary_figure() -> plt.Figure:
     timelines.amplification_scaling(left, rows, "trained")
     constant = directions.amplification_prediction(1, task)
     figures.guide(left, rows.p, 0.5, (1, constant), label=f"predicted {constant:.2f}$\\sqrt{{p}}$")
-    fit = exponents.fit_power_law(rows.p, rows.test_error, replica=rows.seed)
-    style = {"label": "trained", "fit": fit.predict, "fit_label": f"fit to all, $\\beta = {fit.beta:.2f}$"}
+    ((_, curve),) = curves.curves(rows).items()
+    means, law = exponents.fit_power_law(curve.p, curve.test_error), curves.fit(curve)  # replicas differ between p
+    style = {"label": "trained", "fit": law.predict, "fit_label": f"largest octaves, $\\beta = {law.beta:.2f}$"}
     beta = exponents.beta_feature(task.d, task.d_parallel)
-    figures.learning_curve(right, fit.p, fit.mean_error, fit.mean_low, fit.mean_high, prediction=beta, **style)
+    figures.learning_curve(right, means.p, means.mean_error, means.mean_low, means.mean_high, prediction=beta, **style)
     lazy = exponents.beta_lazy(task.d)
-    start = (fit.p[0], 1.5 * fit.mean_error[0])
+    start = (means.p[0], 1.5 * means.mean_error[0])
     figures.guide(
-        right, fit.p, -lazy, start, label=f"a kernel's slope −{lazy:.3f}", colour=figures.COLOURS["vermilion"]
+        right, means.p, -lazy, start, label=f"a kernel's slope −{lazy:.3f}", colour=figures.COLOURS["vermilion"]
     )
     for ax in (left, right):
-        figures.plain_powers(ax, fit.p)
+        figures.plain_powers(ax, means.p)
         ax.legend()
     return fig
 
