@@ -183,6 +183,9 @@ BAD = {
     "loss_tol": ({"loss_tol": -1.0}, ValueError, "loss_tol"),
     "no time": ({"max_time": math.nan}, ValueError, "max_time"),
     "no steps": ({"max_steps": 0}, ValueError, "max_steps"),
+    # while testing, jaxtyping says it in words of its own before the flow does
+    "no loss": ({"loss": "hinge"}, TypeError, "loss"),
+    "the class of a loss": ({"loss": Square}, TypeError, r"loss: expected .*, got the class Square; call it"),
     "labels": ({"y": 2 * Y}, ValueError, "smooth_flow: labels must be"),
     "dtype": ({"x": X.float()}, TypeError, "smooth_flow: x, y and parameters must share"),
 }

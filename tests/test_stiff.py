@@ -12,7 +12,7 @@ from scipy.linalg import expm
 from scipy.special import expit
 from scipy.stats import ortho_group
 
-from geocompress import flow, frozen, modules, multipliers, networks, states, tasks
+from geocompress import flow, frozen, modules, multipliers, networks, states, stiff, tasks
 from geocompress.flow import Status
 from geocompress.losses import SoftHinge, Square
 from geocompress.stiff import stiff_flow
@@ -420,6 +420,13 @@ def test_a_flow_that_cannot_go_on_is_named_and_left_where_it_was(kind, status, i
     assert largest(end.params["beta"], NET.init(0)["beta"]) <= 0.01
 
 
+def test_margins_that_nothing_was_wrong_with_have_not_diverged(monkeypatch):
+    monkeypatch.setattr(stiff, "integrate", lambda *_, **__: None)
+    first, end = stiff_flow(NET, NET.init(0), X, Y, alpha=1.0, loss=SOFT)
+    assert end.status is Status.STALLED
+    assert torch.equal(end.margins, first.margins)
+
+
 # --- bad input ------------------------------------------------------------------------------------------------------
 
 BAD = {
@@ -435,6 +442,7 @@ BAD = {
     "no steps": ({"max_steps": 0}, ValueError, "max_steps: expected"),
     # while testing, jaxtyping says it in words of its own before the flow does
     "no loss": ({"loss": "hinge"}, TypeError, "loss"),
+    "the class of a loss": ({"loss": Square}, TypeError, r"loss: expected .*, got the class Square; call it"),
     "labels": ({"y": 2 * Y}, ValueError, "stiff_flow: labels must be"),
     "one class": ({"y": torch.ones_like(Y)}, ValueError, "stiff_flow: both classes must be present"),
     "dtype": ({"x": X.float()}, TypeError, "stiff_flow: x, y and parameters must share"),

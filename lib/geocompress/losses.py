@@ -35,6 +35,18 @@ class Loss(Protocol):
         """ℓ''(m) ≥ 0 of every margin."""
 
 
+def checked(loss: object) -> Loss:
+    """The loss, if it is one.
+
+    Raises:
+        TypeError: anything else; the class of a loss, which has the same names, too.
+    """
+    if isinstance(loss, type) or not isinstance(loss, Loss):
+        got = f"the class {loss.__name__}; call it" if isinstance(loss, type) else f"{loss!r}; see losses.Loss"
+        raise TypeError(f"loss: expected one like losses.SoftHinge(3.0), got {got}")
+    return loss
+
+
 @dataclass(frozen=True)
 class SoftHinge:
     """ℓ(m) = log(1 + e^{s (1 − m)}) / s with sharpness s, in units of one over margin; the hinge as s → ∞.

@@ -18,7 +18,7 @@ from scipy.integrate import RK23, OdeSolver
 from torch import Tensor
 
 from geocompress.checks import integer, real, training_data
-from geocompress.losses import Loss
+from geocompress.losses import Loss, checked
 from geocompress.networks import Network, Params
 from geocompress.states import State, Status
 
@@ -82,6 +82,7 @@ def smooth_flow(
     if not max_time > 0:
         raise ValueError(f"smooth_flow: max_time must be a positive number, got {max_time!r}; inf for no limit")
     integer(max_steps, "max_steps")
+    checked(loss)
     if start is not None and start.margins.shape != y.shape:
         raise ValueError(f"smooth_flow: `start` has {len(start.margins)} points, the data have {len(y)}")
     problem = _Problem(network, params, x, y, alpha, loss, rtol, loss_tol)

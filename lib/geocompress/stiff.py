@@ -18,7 +18,7 @@ from torch import Tensor
 
 from geocompress.checks import Real, Whole, integer, real, training_data
 from geocompress.implicit import Problem, move, norm
-from geocompress.losses import Loss
+from geocompress.losses import Loss, checked
 from geocompress.multipliers import coasting, integrate
 from geocompress.networks import Jacobian, Network, Params
 from geocompress.states import State, Status
@@ -93,8 +93,7 @@ def stiff_flow(
         value if value == 0 else real(value, name, 0) for name, value in (("inertia", inertia), ("loss_tol", loss_tol))
     )
     max_steps = integer(max_steps, "max_steps")
-    if not isinstance(loss, Loss):
-        raise TypeError(f"loss: expected one like losses.SoftHinge(3.0), got {loss!r}; see losses.Loss")
+    checked(loss)
     if start is not None and start.margins.shape != y.shape:
         raise ValueError(f"stiff_flow: `start` has {len(start.margins)} points, the data have {len(y)}")
     if start is not None and (start.velocity is None) == (inertia > 0):
@@ -166,8 +165,9 @@ class _Run:
         while dt > shortest:
             tried = self._attempt(state, at, dt)
             margins = None if tried is None else self.problem.margins(self._forward(tried.params))
-            finite = margins is not None and bool(margins.isfinite().all())
-            error = self._error(tried, margins) if finite else math.inf
+            if margins is not None:  # a step that leads nowhere says nothing of them
+                finite = bool(margins.isfinite().all())
+            error = self._error(tried, margins) if margins is not None and finite else math.inf
             if error <= 1:
                 longer = dt * min(growth, 0.8 * max(error, 1e-3) ** -0.5)
                 longer = max(longer, state.dt) if dt == longest < state.dt else longer
