@@ -172,6 +172,19 @@ def test_numbers_that_are_not_finite_on_the_way_end_one_replica(monkeypatch):
     assert_same(paths[2], alone(SEEDS[2], 1e3))
 
 
+def test_the_last_state_says_why_it_is_the_last(monkeypatch):
+    """Also where the last replica ends because it has no step left."""
+    forward = networks_batched.OneHiddenBatch.forward
+    beta = NET.init(1)["beta"]
+
+    def explodes(nets, params, x):
+        return forward(nets, params, x).masked_fill((params["beta"][:, :1] != beta[0]), math.nan)
+
+    monkeypatch.setattr(networks_batched.OneHiddenBatch, "forward", explodes)
+    *_, end = batched.hinge_flows(NET, start([1]), *data([1]), alpha=1.0)
+    assert end.statuses == (Status.DIVERGED,)
+
+
 def test_replicas_that_have_ended_stay_where_they_are():
     x, y = data(range(4))
     params = start(range(4))

@@ -102,6 +102,13 @@ def test_states_carry_their_multipliers_and_loss():
         torch.testing.assert_close(state.margins, Y * output)
 
 
+def test_equal_points_with_opposite_labels_are_named():
+    x, y = torch.cat([X, X[3:4]]), torch.cat([Y, -Y[3:4]])
+    assert run(Square(), max_steps=1)[0].conflicts.shape == (0, 2)
+    path = smooth_flow(NET, NET.init(0), x, y, alpha=1.0, loss=Square(), max_steps=3)
+    assert [s.conflicts.tolist() for s in path] == [[[3, 14]]] * 5
+
+
 def test_a_run_ends_with_the_reason():
     fitted = run(SoftHinge(3.0))[-1]
     assert fitted.status is Status.FITTED

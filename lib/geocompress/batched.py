@@ -45,7 +45,7 @@ def hinge_flows(
 
     The host waits for the device in a round only: once for the size of the padded set of points in doubt; for each set
     of points that join the quadratic programs, once for its size and as often as `boxqp_batched` looks whether it is
-    done; once for the outcome, seven numbers a replica.
+    done; once for the outcome, eight numbers a replica.
 
     Args:
         network: shape of the nets.

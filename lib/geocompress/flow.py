@@ -20,6 +20,8 @@ from geocompress.checks import Real, Whole, integer, real, training_data
 from geocompress.implicit import KKT_TOL, Problem, norm
 from geocompress.networks import Linearisation, Network, Params
 from geocompress.states import LIMITS, State, Status
+from geocompress.stillness import Anchor
+from geocompress.svc_checks import contradictions
 
 
 def hinge_flow(
@@ -109,7 +111,9 @@ class _Run:
         self.sizes = problem.alpha * problem.network.sizes(problem.x)
         margins = problem.margins(problem.network.forward(state.params, problem.x))
         status = _status(margins) if state.status in LIMITS else state.status
-        self.state = replace(state, margins=margins, status=status)
+        conflicts = contradictions(problem.x, problem.y)
+        self.state = replace(state, margins=margins, status=status, conflicts=conflicts)
+        self.anchor = Anchor(self.state, problem.margin_tol, problem.state_tol)
         self._wake(0.0)
 
     def states(self, max_time: float, max_steps: int) -> Iterator[State]:
@@ -134,7 +138,7 @@ class _Run:
         # steps that shrink towards a wall add up to nothing; but however little time is left, it is tried
         shortest = min(1e-10 * (state.t or state.dt), longest / 2)
         rows, part, at = self._in_doubt((state.margins < screening.CAP) | (c > 0))
-        error = math.inf
+        error = 0.0 if state.dt > 0 else math.inf  # a first step of no length has overflown
         while dt > shortest:
             tried = implicit.attempt(part, at, state.params, state.margins[rows], c[rows], dt)
             c = c.index_put((rows,), tried.multipliers)
@@ -153,7 +157,8 @@ class _Run:
                 return
             dt *= max(0.2, 0.8 * error**-0.5) if math.isfinite(error) and error > 1 else 0.2
             growth = 1.0
-        self.state = replace(state, status=Status.STALLED if math.isfinite(error) else Status.DIVERGED)
+        stuck = Status.STATIONARY if self.anchor.rested(state) else Status.STALLED
+        self.state = replace(state, status=stuck if math.isfinite(error) else Status.DIVERGED)
 
     def _in_doubt(self, chosen: Tensor) -> tuple[Tensor, Problem, Linearisation]:
         """Numbers of the chosen points, the problem on them, and the network there at the parameters of the state."""
@@ -170,7 +175,12 @@ class _Run:
         # multiplier was on.
         t = before.t + dt * float(c.max()) if status is Status.FITTED else t
         loss, step, params = _hinge(margins), before.step + 1, tried.params
-        self.state = State(t, params, margins, c, loss, step, longer, tried.kkt, before.output_init, status)
+        self.state = replace(
+            before, t=t, params=params, margins=margins, multipliers=c, loss=loss, step=step, dt=longer, kkt=tried.kkt
+        )
+        if self.anchor.still(self.state) and status is Status.RUNNING:
+            status = Status.STATIONARY
+        self.state = replace(self.state, status=status)
         self.work += len(self.rows)
         if self.work >= self.whole.count:  # looking at all costs little beside the steps since the last time
             self._look()

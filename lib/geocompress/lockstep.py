@@ -21,6 +21,8 @@ from geocompress.implicit_batched import Problems, Steps, attempt, norm, padded,
 from geocompress.networks import Params
 from geocompress.screening import CAP
 from geocompress.states import LIMITS, State, Status
+from geocompress.stillness import Anchors
+from geocompress.svc_checks import contradictions
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class BatchedState:
         multipliers: c_μ, averaged over the last step.
         output_init: f_0(x_μ).
         statuses: how each run stands.
+        conflicts: contradicting points of each, see `State`.
     """
 
     t: Float[ndarray, " B"]
@@ -52,13 +55,16 @@ class BatchedState:
     multipliers: Float[Tensor, "B p"]
     output_init: Float[Tensor, "B p"]
     statuses: tuple[Status, ...]
+    conflicts: tuple[Tensor, ...] | None = None
 
     def replica(self, i: int) -> State:
         """The flow of one replica, as `flow.hinge_flow` yields it; its tensors are views."""
         t, dt, loss, kkt = (float(part[i]) for part in (self.t, self.dt, self.loss, self.kkt))
         params = {k: v[i] for k, v in self.params.items()}
         margins, c, output_init = self.margins[i], self.multipliers[i], self.output_init[i]
-        return State(t, params, margins, c, loss, int(self.step[i]), dt, kkt, output_init, self.statuses[i])
+        conflicts = None if self.conflicts is None else self.conflicts[i]
+        status, step = self.statuses[i], int(self.step[i])
+        return State(t, params, margins, c, loss, step, dt, kkt, output_init, status, conflicts=conflicts)
 
 
 class Tries:
@@ -73,7 +79,8 @@ class Tries:
         longest = max_time - state.t
         # steps that shrink towards a wall add up to nothing; but however little time is left, it is tried
         shortest = np.minimum(1e-10 * np.where(state.t > 0, state.t, state.dt), longest / 2)
-        fresh = {"dt": np.minimum(state.dt, longest), "growth": 3.0, "error": math.inf}
+        fresh = {"dt": np.minimum(state.dt, longest), "growth": 3.0}
+        fresh |= {"error": np.where(state.dt > 0, 0.0, math.inf)}  # a first step of no length has overflown
         for name, value in (fresh | {"longest": longest, "shortest": shortest}).items():
             setattr(self, name, np.where(some, value, getattr(self, name)))
 
@@ -106,12 +113,15 @@ class Run:
         self.problems, self.margin_tol, self.max_time, self.max_steps = problems, margin_tol, max_time, max_steps
         margins = problems.margins(problems.nets.forward(state.params, problems.x))
         statuses = tuple(Status.RUNNING if status in LIMITS else status for status in state.statuses)
-        self.state = replace(state, margins=margins, statuses=statuses)
-        self._end_at_limits(self._running_now())
+        conflicts = tuple(map(contradictions, problems.x, problems.y))
+        self.state = replace(state, margins=margins, statuses=statuses, conflicts=conflicts)
+        self._end_at_limits(self._running())
         self.live = np.arange(len(state.t))
         self.params, self.margins, self.multipliers = state.params, margins, state.multipliers
         self.c, self.doubt = self.multipliers, (margins < CAP) | (self.multipliers > 0)
         self.tries = Tries(self.state, max_time)
+        self.anchors = Anchors(state.t, state.step, state.params, margins, margin_tol, problems.state_tol)
+        self._end_stuck()
 
     def states(self) -> Iterator[BatchedState]:
         """The states now and after every round."""
@@ -123,15 +133,13 @@ class Run:
             yield self.state
 
     def _running(self) -> ndarray:
-        """Which replicas have a step to try; those whose steps have become too short are ended."""
-        running = self._running_now()
-        over = running & ~(self.tries.dt > self.tries.shortest)
-        ended = np.where(np.isfinite(self.tries.error), Status.STALLED, Status.DIVERGED)
-        self._end(over, ended)
-        return running & ~over
-
-    def _running_now(self) -> ndarray:
         return np.array([status is Status.RUNNING for status in self.state.statuses])
+
+    def _end_stuck(self) -> None:
+        """End the replicas whose steps have become too short."""
+        stuck = np.where(self.anchors.rested(self.state.t), Status.STATIONARY, Status.STALLED)
+        ended = np.where(np.isfinite(self.tries.error), stuck, Status.DIVERGED)
+        self._end(self._running() & ~(self.tries.dt > self.tries.shortest), ended)
 
     def _end_at_limits(self, some: ndarray) -> None:
         """End those of `some` replicas that have come to a limit of the caller."""
@@ -146,6 +154,7 @@ class Run:
         """Drop the replicas that have ended from the tensors that are worked with."""
         rows = torch.from_numpy(kept.nonzero()[0]).to(self.margins.device)
         self.live, self.problems = self.live[kept], self.problems.take(rows)
+        self.anchors.compact(rows)
         self.params = {k: v[rows] for k, v in self.params.items()}
         self.margins, self.multipliers, self.c, self.doubt = (
             part[rows] for part in (self.margins, self.multipliers, self.c, self.doubt)
@@ -173,6 +182,7 @@ class Run:
         self.params = {
             k: torch.where(accepted.view(-1, *[1] * (v.ndim - 1)), tried.params[k], v) for k, v in self.params.items()
         }
+        self.anchors.follow(self.live, self.params, self.margins)
         self._publish()
 
     def _facts(
@@ -195,6 +205,7 @@ class Run:
             "largest": c.amax(1),
             "loss": hinge_losses(margins),
             "rest": rest,
+            "moved": self.anchors.moved(tried.params, margins),
         }
         numbers = torch.stack([fact.double() for fact in facts.values()]).cpu().numpy()
         everyone = np.full((len(facts), len(self.state.t)), math.nan)
@@ -219,10 +230,12 @@ class Run:
         self.state = replace(before, **moved)
         self._end_at_limits(accepted)
         stationary = accepted & (tries.dt >= before.t / 2) & (facts["rest"] == 1)
+        stationary |= self.anchors.still(self.state.t, self.state.step, facts["moved"], accepted)
         self._end(stationary, np.array(Status.STATIONARY))
         self._end(accepted & fitted, np.array(Status.FITTED))
         tries.shorten(judged & ~good)
         tries.begin(accepted, self.state, self.max_time)
+        self._end_stuck()
         return accepted
 
     def _publish(self) -> None:

@@ -21,6 +21,7 @@ from geocompress.checks import integer, real, training_data
 from geocompress.losses import Loss, checked
 from geocompress.networks import Network, Params
 from geocompress.states import State, Status
+from geocompress.svc_checks import contradictions
 
 
 def smooth_flow(
@@ -104,6 +105,7 @@ class _Problem:
         lengths = [_rms(_flat(params)), *([_rms(_flat(velocity)) / rate] if rate > 0 else [])]
         self.atol = rtol * min((length for length in lengths if length > 0), default=1.0)
         self.finite = True
+        self.conflicts = contradictions(x, y)
 
     def margins(self, output: Tensor) -> Tensor:
         return self._alpha * self._y * (output - self.output_init)
@@ -130,7 +132,8 @@ class _Problem:
         margins = self.margins(self._network.forward(params, self._x))
         loss = float(self._loss.value(margins).mean())
         status, c = self.status(margins, loss), -self._loss.slope(margins)
-        return State(t, params, margins, c, loss, step, dt, 0.0, self.output_init, status)
+        output_init, conflicts = self.output_init, self.conflicts
+        return State(t, params, margins, c, loss, step, dt, 0.0, output_init, status, conflicts=conflicts)
 
     def status(self, margins: Tensor, loss: float) -> Status:
         """What margins and loss say of the run."""
@@ -147,7 +150,7 @@ def _states(
     if start is None:
         begin = problem.state(problem._params, 0.0, 0, 0.0)
     else:
-        begin = replace(start, status=problem.status(start.margins, start.loss))
+        begin = replace(start, status=problem.status(start.margins, start.loss), conflicts=problem.conflicts)
     settings = {"rtol": problem.rtol, "atol": problem.atol}
     if start is not None and start.dt > 0:
         settings["first_step"] = min(start.dt, max_time - start.t)

@@ -23,7 +23,9 @@ class Status(enum.Enum):
     RUNNING = "RUNNING"
     FITTED = "FITTED"  # every margin is at least 1; with the hinge loss the flow has then stopped by itself
     LOSS_REACHED = "LOSS_REACHED"  # a smooth loss, which never stops by itself, is as small as was asked
-    STATIONARY = "STATIONARY"  # nothing moves over a step of half the run's time: pulls cancel, see `State.pulling`
+    # pulls cancel, see `State.pulling` and `State.conflicts`: nothing moves over a step of half the run's time, or,
+    # with the hinge loss, while its time grows a thousandfold (`stillness`)
+    STATIONARY = "STATIONARY"
     MAX_TIME = "MAX_TIME"
     MAX_STEPS = "MAX_STEPS"
     STALLED = "STALLED"  # no step, however short, meets the tolerances
@@ -50,6 +52,8 @@ class State:
         output_init: f_0(x_μ), shape (p,), the outputs that F is measured from.
         status: how the run stands.
         velocity: Ẇ, for flows with inertia (`stiff.stiff_flow`) only.
+        conflicts: pairs of equal points with opposite labels, shape (n, 2), ascending; every such point is in one of
+            them. No net fits both. None in files of earlier versions.
     """
 
     t: float
@@ -63,12 +67,14 @@ class State:
     output_init: Float[Tensor, " p"]
     status: Status
     velocity: Params | None = None
+    conflicts: Int[Tensor, "n 2"] | None = None
 
     @property
     def pulling(self) -> Int[Tensor, " n"]:
         """Numbers of the points with a multiplier above 10⁻⁶, ascending.
 
-        When a run ends STATIONARY their pulls cancel: these are the points that contradict each other.
+        When a run ends STATIONARY their pulls cancel. Of two points that contradict each other one may be beyond the
+        margin and pull no longer: for equal points see `conflicts`.
         """
         return (self.multipliers > 1e-6).nonzero()[:, 0]
 

@@ -22,6 +22,7 @@ from geocompress.losses import Loss, checked
 from geocompress.multipliers import coasting, integrate
 from geocompress.networks import Jacobian, Network, Params
 from geocompress.states import State, Status
+from geocompress.svc_checks import contradictions
 
 GROWTH = 3.0  # of a step over the last one, at most
 ROUNDING = 1e-6  # least margin that relative errors are measured by
@@ -144,7 +145,8 @@ class _Run:
 
     def states(self, state: State, max_time: float, max_steps: int) -> Iterator[State]:
         """The state now and after every step; the last one says why it is the last."""
-        state = replace(state, status=self._status(state.margins, state.loss))
+        conflicts = contradictions(self.problem.x, self.problem.y)
+        state = replace(state, status=self._status(state.margins, state.loss), conflicts=conflicts)
         yield state
         while state.status is Status.RUNNING:
             if state.t >= max_time:
@@ -175,7 +177,7 @@ class _Run:
                 after = self._state(tried.params, tried.velocity, margins, t, state.step + 1, longer)
                 if after.status is Status.RUNNING and dt >= state.t / 2 > 0 and self._at_rest(state, after):
                     after = replace(after, status=Status.STATIONARY)
-                return after
+                return replace(after, conflicts=state.conflicts)
             dt *= max(0.2, 0.8 * error**-0.5) if math.isfinite(error) else 0.2
             growth = 1.0
         return replace(state, status=Status.STALLED if finite else Status.DIVERGED)

@@ -26,15 +26,44 @@ def data(x: object, y: object) -> None:
     training_data({}, x, y, caller="hard_margin_svc")
 
 
+def contradictions(x: Tensor, y: Tensor) -> Int[Tensor, "n 2"]:
+    """Pairs of row numbers of equal points with opposite labels, ascending in both; every such point is in a pair.
+
+    Each point is paired with the first that contradicts it, not with all.
+
+    Args:
+        x: points, shape (p, d) or (p, channels, …).
+        y: labels in {−1, +1}, shape (p,).
+    """
+    group, numbers = _groups(x)
+    opposite = torch.full_like(group, len(x))
+    for label in (-1.0, 1.0):
+        first = _first(group, numbers.where(y == label, len(x)))
+        opposite = opposite.where(y == label, first)
+    rows = (opposite < len(x)).nonzero()[:, 0]
+    pairs = torch.stack([rows, opposite[rows]], dim=1).sort(dim=1).values
+    return pairs.unique(dim=0)
+
+
+def _groups(x: Tensor) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"]]:
+    """Number of the set of equal points that each belongs to, and of each point itself."""
+    _, group = torch.unique(x.flatten(1), dim=0, return_inverse=True)
+    return group, torch.arange(len(x), device=x.device)
+
+
+def _first(group: Int[Tensor, " p"], numbers: Int[Tensor, " p"]) -> Int[Tensor, " p"]:
+    """The smallest of the numbers in the group of each point."""
+    return torch.full_like(group, len(group)).scatter_reduce(0, group, numbers, "amin")[group]
+
+
 def distinct(x: Tensor, y: Tensor) -> Int[Tensor, " u"]:
     """Row numbers (u,) of the first of each set of equal points, increasing.
 
     Raises:
         ValueError: equal points of opposite labels; the first few pairs are listed.
     """
-    _, group = torch.unique(x, dim=0, return_inverse=True)
-    numbers = torch.arange(len(x), device=x.device)
-    first = torch.full_like(group, len(x)).scatter_reduce(0, group, numbers, "amin")[group]
+    group, numbers = _groups(x)
+    first = _first(group, numbers)
     contradicting = (y != y[first]).nonzero()[:, 0]
     if len(contradicting):
         pairs = ", ".join(f"({int(first[row])}, {int(row)})" for row in contradicting[:5])
