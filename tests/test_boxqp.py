@@ -131,3 +131,29 @@ def test_bad_input_is_refused():
         boxqp.boxqp(np.eye(3), np.ones(2), np.zeros(2))
     with pytest.raises(ValueError, match="finite"):
         boxqp.boxqp(np.eye(2), np.array([1.0, np.nan]), np.zeros(2))
+
+
+@pytest.mark.parametrize("tol", [0, -1.0, np.nan, np.inf])
+def test_a_tolerance_out_of_range_is_refused(tol):
+    with pytest.raises(ValueError, match=r"tol: expected a finite number in \(0, inf\)"):
+        boxqp.boxqp(np.eye(2), np.ones(2), np.zeros(2), tol=tol)
+
+
+@pytest.mark.parametrize("n", [2, 7, 40])
+def test_a_matrix_that_is_no_gram_is_refused_and_one_with_rounding_is_not(n):
+    matrix, q, start = random_problem(n, max(1, n // 2), 1e3, n)
+    boxqp.boxqp(matrix, q, start)
+    boxqp.boxqp(matrix.astype(np.float32).astype(float), q, start)
+    size = np.abs(matrix).max()
+    skew = np.zeros((n, n))
+    skew[0, 1] = size
+    with pytest.raises(ValueError, match=r"expected a symmetric A, got A − Aᵀ of .*; average the two"):
+        boxqp.boxqp(matrix + skew, q, start)
+    lowered = matrix - 1e-3 * size * np.eye(n)
+    with pytest.raises(ValueError, match="positive semi-definite A, got an eigenvalue of -"):
+        boxqp.boxqp(lowered, q, start)
+    with pytest.raises(ValueError, match="positive semi-definite A, got an eigenvalue of -"):
+        boxqp.boxqp(-np.eye(n), q, start)
+    with pytest.raises(ValueError, match="positive semi-definite A"):
+        boxqp.boxqp(skew + skew.T, q, start)
+    assert boxqp.boxqp(np.zeros((n, n)), q, start).residual == 0

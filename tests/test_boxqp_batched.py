@@ -140,6 +140,12 @@ def test_bad_input_is_refused():
             boxqp_batched(*arguments)
 
 
+@pytest.mark.parametrize("tol", [0, -1.0, np.nan, np.inf])
+def test_a_tolerance_out_of_range_is_refused(tol):
+    with pytest.raises(ValueError, match=r"tol: expected a finite number in \(0, inf\)"):
+        boxqp_batched(*random_batch([3, 3], 5, 1.0, 8), tol=tol)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_gives_the_same_answers():
     batch = random_batch([30] * 50 + [7], 60, 1.0, 9)

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from geocompress.boxqp import RIDGES, SUFFICIENT
+from geocompress.checks import Real, real
 
 Matrices = Float[Tensor, "batch n n"]
 Vectors = Float[Tensor, "batch n"]
@@ -42,7 +43,7 @@ class _Programs(NamedTuple):
 
 
 def boxqp_batched(
-    matrix: Tensor, q: Tensor, c: Tensor, exists: Tensor | None = None, *, tol: float = 1e-9
+    matrix: Tensor, q: Tensor, c: Tensor, exists: Tensor | None = None, *, tol: Real = 1e-9
 ) -> BatchedSolution:
     """Minimise ½ cᵀAc − qᵀc over the unit box for every problem of a batch, starting from `c`.
 
@@ -59,8 +60,11 @@ def boxqp_batched(
         tol: target for the residual, relative to max(1, ‖q‖_∞) of each problem.
 
     Raises:
-        ValueError: shapes, dtypes or devices that do not fit together, or numbers that are not finite.
+        TypeError: a tolerance that is no number.
+        ValueError: shapes, dtypes or devices that do not fit together, numbers that are not finite, or a tolerance ≤ 0.
+            That each A is symmetric and positive semi-definite is not checked: see `boxqp`.
     """
+    tol = real(tol, "tol", 0)
     exists = _checked(matrix, q, c, exists)
     both = exists[:, :, None] & exists[:, None, :]
     matrix, q, c = matrix.where(both, 0.0), q.where(exists, 0.0), c.where(exists, 0.0)
