@@ -1,5 +1,6 @@
 """Grids: every point of the parts once, under the experiment that the file names; what is wrong is named."""
 
+import dataclasses
 import itertools
 import re
 
@@ -9,6 +10,7 @@ from geocompress import curves, experiments, grids, image_experiments, kernel_ex
 from geocompress.experiments import NetworkConfig
 from geocompress.image_replicas import ImageConfig
 from geocompress.kernel_experiments import KernelConfig
+from geocompress.provenance import code_version
 
 
 def written(folder, text):
@@ -59,7 +61,33 @@ def test_a_grid_of_images(tmp_path):
     assert grid.experiment.point is image_experiments.train_images
     assert (grid.experiment.together, grid.experiment.success) == (None, "FITTED")
     budget, point = grid.experiment.within(0.5)
-    assert (budget, point.keywords) == (0.5, {"memory_gb": 0.5})
+    assert (budget, point.point.keywords) == (0.5, {"memory_gb": 0.5})
+    assert grid.experiment.within(None) == (2.0, grids.Resumed(image_experiments.train_images))
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """A configuration, and what its point is told."""
+
+    p: int = 1
+
+
+def told(config, *, checkpoint=None):
+    return {"checkpoint": checkpoint and (checkpoint, checkpoint.parent.is_dir())}
+
+
+def test_a_checkpoint_lies_in_the_cache_under_the_key_of_its_point(tmp_path, monkeypatch):
+    monkeypatch.setenv("GEOCOMPRESS_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "cache" / code_version() / "checkpoints"
+    assert grids.Resumed(told)(Kept()) == {"checkpoint": (folder / f"{store.key(Kept())}.pt", True)}
+    assert grids.Resumed(told)(Kept(2))["checkpoint"][0].stem == store.key(Kept(2))
+
+
+def test_without_a_folder_to_write_to_no_checkpoint_is_kept_and_one_is_told(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("GEOCOMPRESS_CACHE", str(tmp_path / "file"))
+    with pytest.warns(UserWarning, match="no checkpoints are kept: .*file.*; name a folder by GEOCOMPRESS_CACHE"):
+        assert grids.Resumed(told)(Kept()) == {"checkpoint": None}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from geocompress import deformations, empirical, image_experiments, images, spectrum, states, store
+from geocompress import deformations, empirical, grids, image_experiments, images, spectrum, states, store, sweep
 from geocompress.image_experiments import COLUMNS, MOMENTS, by_method, train_images
 from geocompress.image_replicas import LAST, ImageConfig, ImageReplica
 from geocompress.mnas import swish
@@ -167,6 +168,26 @@ def test_rows_by_method(row):
         by_method(pd.DataFrame([row]).drop(columns="alignment_final"))
 
 
+def broken(monkeypatch, path, error):
+    """From now on a training that begins breaks off half-way, and keeps every state before."""
+    monkeypatch.setattr(image_experiments, "CHECKPOINT_S", 0.0)
+    whole = ImageReplica.states
+
+    def states_until(self, start=None):
+        for state in whole(self, start):
+            if state.step == len(path) // 2 and start is None:
+                raise error
+            yield state
+
+    monkeypatch.setattr(ImageReplica, "states", states_until)
+
+
+def same(ours, theirs):
+    """Rows that differ in passing things alone."""
+    passing = store.provenance(device="cpu", dtype="float64").keys() | {"wall_s", "kernels_s"}
+    return [k for k in theirs if k not in passing and not np.array_equal(ours[k], theirs[k])] == []
+
+
 class Interrupted(Exception):
     pass
 
@@ -175,16 +196,7 @@ class Interrupted(Exception):
 def interrupted(tmp_path, monkeypatch, path):
     """A checkpoint of a training that broke off half-way."""
     file = tmp_path / "training.pt"
-    monkeypatch.setattr(image_experiments, "CHECKPOINT_S", 0.0)
-    whole = ImageReplica.states
-
-    def broken(self, start=None):
-        for state in whole(self, start):
-            if state.step == len(path) // 2 and start is None:
-                raise Interrupted
-            yield state
-
-    monkeypatch.setattr(ImageReplica, "states", broken)
+    broken(monkeypatch, path, Interrupted)
     with pytest.raises(Interrupted):
         train_images(SMALL, checkpoint=file)
     return file
@@ -196,15 +208,61 @@ def test_a_training_goes_on_from_its_checkpoint_to_the_same_row(interrupted, row
     assert state.status is Status.RUNNING
     again = train_images(SMALL, checkpoint=interrupted)
     assert again["wall_s"] > notes["wall_s"]
-    passing = store.provenance(device="cpu", dtype="float64").keys() | {"wall_s", "kernels_s"}
-    assert [k for k in row if k not in passing and not np.array_equal(again[k], row[k])] == []
+    assert same(again, row)
     assert not interrupted.exists()
+
+
+def test_kernels_are_made_again_from_the_end_of_a_training(tmp_path, monkeypatch, row, path):
+    file, frozen = tmp_path / "training.pt", image_experiments._frozen
+
+    def fails(replica, params):
+        raise Interrupted
+
+    monkeypatch.setattr(image_experiments, "_frozen", fails)
+    with pytest.raises(Interrupted):
+        train_images(SMALL, checkpoint=file)
+    assert states.load(file)[0].t == path[-1].t
+    monkeypatch.setattr(image_experiments, "_frozen", frozen)
+    monkeypatch.setattr(ImageReplica, "states", None)  # nothing is trained
+    assert same(train_images(SMALL, checkpoint=file), row)
+    assert not file.exists()
+
+
+def test_a_sweep_goes_on_within_a_training(tmp_path, monkeypatch, row, path):
+    monkeypatch.setenv("GEOCOMPRESS_CACHE", str(tmp_path))
+    broken(monkeypatch, path, KeyboardInterrupt)
+    _, point = grids.EXPERIMENTS["image"].within(None)
+    arguments = {"name": "rows", "directory": tmp_path / "rows", "jobs": 1, "threads": 1, "progress": False}
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run(point, [SMALL], **arguments)
+    (kept,) = tmp_path.glob("*/checkpoints/*")
+    assert 0 < states.load(kept)[0].step < len(path) // 2
+    sweep.run(point, [SMALL], **arguments)  # what begins anew breaks off again
+    assert same(*store.read("rows", directory=tmp_path / "rows"), row)
+    assert not kept.exists()
+
+
+def test_a_terminal_sees_how_many_images_are_fitted(monkeypatch, capsys):
+    monkeypatch.setattr(image_experiments, "_frozen", lambda replica, params: {})  # which shows nothing
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    train_images(SMALL)
+    assert "digits[size=8], p = 24: 100%" in (shown := capsys.readouterr().err)
+    assert "24/24 fitted" in shown
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    train_images(SMALL)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_checkpoint_of_another_training_is_refused(interrupted):
     with pytest.raises(ValueError, match=r"expected a training of ImageConfig.*seed=5.* got ImageConfig.*seed=3"):
         train_images(dataclasses.replace(SMALL, seed=5), checkpoint=interrupted)
     assert interrupted.exists()
+
+
+def test_a_checkpoint_of_another_version_is_refused(interrupted, monkeypatch):
+    monkeypatch.setattr(image_experiments, "code_version", lambda: "of tomorrow")
+    with pytest.raises(ValueError, match=r"expected a training of .* by version of tomorrow, got .*; .* delete this"):
+        train_images(SMALL, checkpoint=interrupted)
 
 
 def test_a_damaged_checkpoint_is_refused(interrupted):

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import joblib
 import pytest
 
 from geocompress import progress, store
@@ -86,3 +87,8 @@ def test_points_without_a_size_count_the_same(clock):
     forecast.add({"key": "a", "status": "DONE", "wall_s": 5.0})
     assert forecast.seconds() == pytest.approx(15)
     assert progress.Forecast({}, {}, {}).seconds() is None
+
+
+def test_processes_that_compute_beside_others_show_no_bars():
+    assert progress.hidden() is None
+    assert joblib.Parallel(n_jobs=2)(joblib.delayed(progress.hidden)() for _ in range(2)) == [True, True]

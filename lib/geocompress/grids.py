@@ -20,6 +20,7 @@ import dataclasses
 import functools
 import inspect
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,16 +53,41 @@ class Experiment(NamedTuple):
     def within(self, memory_gb: float | None) -> tuple[float | None, sweep.Point]:
         """The budget of memory of a point in 10⁹ bytes, its own default for None, and the function that keeps to it.
 
+        A function that takes a checkpoint is `Resumed`.
+
         Raises:
             ValueError: if the function takes no budget, or none that is not positive and finite.
         """
-        budget = inspect.signature(self.point).parameters.get("memory_gb")
-        if memory_gb is None:
-            return (None if budget is None else budget.default), self.point
-        if budget is None:
-            raise ValueError(f"memory_gb: expected none, for {self.point.__name__} takes no budget, got {memory_gb}")
-        memory_gb = real(memory_gb, "memory_gb", 0)
-        return memory_gb, functools.partial(self.point, memory_gb=memory_gb)
+        parameters = inspect.signature(self.point).parameters
+        budget, point = parameters.get("memory_gb"), self.point
+        if memory_gb is not None:
+            if budget is None:
+                raise ValueError(f"memory_gb: expected none, for {point.__name__} takes no budget, got {memory_gb}")
+            memory_gb = real(memory_gb, "memory_gb", 0)
+            point = functools.partial(point, memory_gb=memory_gb)
+        elif budget is not None:
+            memory_gb = budget.default
+        return memory_gb, Resumed(point) if "checkpoint" in parameters else point
+
+
+@dataclasses.dataclass(frozen=True)
+class Resumed:
+    """A point that goes on from where it was stopped, by a checkpoint under its key in the cache.
+
+    As rows in the cache, checkpoints of each version of the library have a folder of their own.
+    """
+
+    point: sweep.Point
+
+    def __call__(self, config: Any) -> Mapping[str, Any]:
+        """The row of a config. Where there is no folder to write to, a warning says so and nothing is kept."""
+        try:
+            folder = store.cache_directory() / provenance.code_version() / "checkpoints"
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            warnings.warn(f"no checkpoints are kept: {error}; name a folder by GEOCOMPRESS_CACHE", stacklevel=2)
+            return self.point(config)
+        return self.point(config, checkpoint=folder / f"{provenance.key(config)}.pt")
 
 
 EXPERIMENTS: dict[str, Experiment] = {

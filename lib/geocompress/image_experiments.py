@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from tqdm import tqdm
 
 from geocompress import compression, deformations, spectrum, states, store
 from geocompress.checks import Real
 from geocompress.experiments import FIT_SHARE
 from geocompress.image_replicas import TOP, ImageConfig, ImageReplica
 from geocompress.networks import Params
-from geocompress.states import State
+from geocompress.progress import hidden
+from geocompress.provenance import code_version
+from geocompress.states import State, Status
 from geocompress.tangents import frozen_machine
 
 MOMENTS = ("init", "final")
@@ -53,16 +56,17 @@ def train_images(
     Args:
         config: what to train.
         memory_gb: for gradients, in 10⁹ bytes.
-        checkpoint: a file that the state is kept in while training, and that a run begins from where it is there; gone
-            when training has ended.
+        checkpoint: a file that the state is kept in while training and at its end, and that a run begins from where it
+            is there; gone when the row is complete.
 
     Raises:
-        ValueError, OSError: as `ImageReplica`; a checkpoint of another training.
+        ValueError, OSError: as `ImageReplica`; a checkpoint of another training, or of another version of the library.
     """
     about = store.provenance(device=config.device, dtype=config.dtype)
     replica = ImageReplica(config, memory_gb=memory_gb)
     start = time.perf_counter()
-    end, t_star, wall_before = _trained(replica, None if checkpoint is None else Path(checkpoint))
+    kept = None if checkpoint is None else Path(checkpoint)
+    end, t_star, wall_before = _trained(replica, kept)
     wall_s = wall_before + time.perf_counter() - start
     began = time.perf_counter()
     row = {
@@ -90,6 +94,8 @@ def train_images(
     }
     for moment, params in zip(MOMENTS, (replica.params, end.params), strict=True):
         row |= {f"{name}_{moment}": value for name, value in _frozen(replica, params).items()}
+    if kept is not None:
+        kept.unlink(missing_ok=True)
     return row | {"kernels_s": time.perf_counter() - began}
 
 
@@ -116,22 +122,34 @@ def by_method(rows: pd.DataFrame) -> pd.DataFrame:
 def _trained(replica: ImageReplica, checkpoint: Path | None) -> tuple[State, float | None, float]:
     """The end of the flow, t*, and the seconds spent before a checkpoint that it went on from."""
     start, t_star, before = None, None, 0.0
-    recipe = repr(replica.config)
+    recipe = f"{replica.config!r} by version {code_version()}"
     if checkpoint is not None and checkpoint.exists():
         start, notes = states.load(checkpoint)
         if notes["recipe"] != recipe:
-            raise ValueError(f"{checkpoint}: expected a training of {recipe}, got {notes['recipe']}; name another file")
+            remedy = "name another file, or delete this one"
+            raise ValueError(f"{checkpoint}: expected a training of {recipe}, got {notes['recipe']}; {remedy}")
         t_star, before = notes["t_star"], notes["wall_s"]
+        if start.status is not Status.RUNNING:  # what broke off was the work on kernels
+            return start, t_star, before
     began = written = time.perf_counter()
-    for end in replica.states(start):
-        if t_star is None and compression.fitted_fraction(end.margins) >= FIT_SHARE:
-            t_star = end.t
-        if checkpoint is not None and time.perf_counter() - written > CHECKPOINT_S:
-            written = time.perf_counter()
-            states.save(end, checkpoint, recipe=recipe, t_star=t_star, wall_s=before + written - began)
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
+    with _bar(replica.config) as bar:
+        for end in replica.states(start):
+            fitted = compression.fitted_fraction(end.margins)
+            if t_star is None and fitted >= FIT_SHARE:
+                t_star = end.t
+            now, ended = time.perf_counter(), end.status is not Status.RUNNING
+            if checkpoint is not None and (ended or now - written > CHECKPOINT_S):
+                written = now
+                states.save(end, checkpoint, recipe=recipe, t_star=t_star, wall_s=before + now - began)
+            bar.n = round(fitted * len(end.margins))
+            bar.set_postfix_str(f"step {end.step}")
     return end, t_star, before
+
+
+def _bar(config: ImageConfig) -> tqdm:
+    """How many images are fitted, for a terminal that looks."""
+    form = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} fitted [{elapsed}{postfix}]"
+    return tqdm(total=config.p, desc=f"{config.task}, p = {config.p}", bar_format=form, disable=hidden(), leave=False)
 
 
 def _frozen(replica: ImageReplica, params: Params) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""How long a sweep still takes, when its points differ in cost by orders of magnitude."""
+"""How long a sweep still takes, when its points differ in cost by orders of magnitude, and who shows it."""
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -84,6 +85,14 @@ class Forecast:
         law = np.where(np.isnan(scale), (spent / np.exp(gamma * x)).mean(), scale) * np.exp(gamma * self._log_size)
         alike = _mean(spent, self._twins[done], self._twins)
         return np.where(np.isnan(alike), law, alike)
+
+
+def hidden() -> bool | None:
+    """`disable` of a bar within a point of a sweep: processes that compute beside others would write over each other.
+
+    None leaves the choice to tqdm, which shows a bar on a terminal only.
+    """
+    return None if multiprocessing.parent_process() is None else True
 
 
 def cost(row: Mapping[str, Any]) -> float:
