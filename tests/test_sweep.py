@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from geocompress import shares, store, sweep
+from geocompress import shares, store, sweep, workers
 from geocompress.provenance import code_version
 
 
@@ -136,10 +136,11 @@ class Sized:
         (20, 64, {}, (8, 1, 1)),
         (3, 64, {}, (3, 1, 1)),
         (0, 64, {}, (1, 1, 1)),
-        (3, 4096, {}, (3, 2, 1)),
-        (1, 4096, {}, (1, 8, 1)),
+        (3, 4096, {}, (3, 1, 1)),
+        (1, 4096, {}, (1, 1, 1)),
         (20, 25_000, {}, (5, 1, 1)),  # 1.6 GB each in half of 16
-        (20, 10**6, {}, (1, 8, 1)),
+        (20, 10**6, {}, (1, 1, 1)),
+        (1, 4096, {"threads": 4}, (1, 4, 1)),
         (20, 64, {"jobs": 2}, (2, 1, 1)),
         (20, 64, {"jobs": 1}, (1, 1, 1)),
         (20, 64, {"threads": 4}, (8, 4, 1)),
@@ -171,6 +172,36 @@ def test_a_device_is_where_points_are_computed_and_not_which_they_are(tmp_path):
     assert frame.loc[0, ["key", "told", "device"]].tolist() == [store.key(config), "cpu", "cpu"]
     with pytest.raises(ValueError, match=r"device: expected .* got 'abacus'"):
         run(square, [config], tmp_path, device="abacus")
+
+
+@pytest.mark.parametrize(
+    ("own", "told", "batches"),
+    [("cuda", None, [1]), ("cpu", "cuda:0", [1]), ("cuda", "cpu", [None]), ("cpu", None, [None])],
+)
+def test_a_single_point_on_a_gpu_takes_the_path_of_batches(own, told, batches):
+    """Without a GPU: nothing is computed there, it is only said to be."""
+
+    def alone(config):
+        return {"device": config.device}
+
+    def together(configs):
+        return [{"device": config.device, "batch": len(configs)} for config in configs]
+
+    work = workers.Work(alone, together, 1, told)
+    rows = list(workers.compute(work, [("key", Sized(p=3, device=own))]))
+    assert [row.get("batch") for row in rows] == batches
+    assert [row["device"] for row in rows] == [told or own]
+    assert "batch_error" not in rows[0]
+    assert "batch" not in next(iter(workers.compute(work._replace(together=None), [("key", Sized(p=3, device=own))])))
+
+
+def test_a_single_point_that_fails_on_that_path_is_computed_alone():
+    def broken(configs):
+        raise MemoryError("too much")
+
+    work = workers.Work(lambda config: {"value": config.p}, broken, 1, None)
+    (row,) = workers.compute(work, [("key", Sized(p=3, device="cuda"))])
+    assert (row["value"], row["batch_error"]) == (3, "MemoryError: too much")
 
 
 @pytest.mark.parametrize(

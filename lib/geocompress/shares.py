@@ -1,4 +1,4 @@
-"""How the points of a sweep share a machine: in processes, in threads of one process, or in batches on a GPU.
+"""How the points of a sweep share a machine: in processes of one thread each, or in batches on a GPU.
 
 The rule goes by `p` × `width`, the size of a training, where a config has these fields; other points count as small.
 """
@@ -20,9 +20,6 @@ SHARE = 0.5  # of the memory there is
 # does when all are support vectors.
 BYTES_SQUARED = 32
 SHARE_BUDGETS = 0.75
-# Pairs from which processors that are left over go to a training as threads: the first size beyond what was measured.
-# Up to there threads never paid clearly (`bench/parallel.py`), so this branch is a guess.
-THREADS_FROM = 2**21
 LARGEST = 256  # runs in a batch; more gain nothing and are all lost together
 
 
@@ -46,10 +43,9 @@ def choose(
 ) -> Share:
     """What was told, and what was not by this rule.
 
-    On a CPU: a process of one thread for each processor, since one training uses several threads badly. Fewer processes
-    where there are fewer points left, or where so many of the largest runs do not fit into half of the memory; threads
-    make up for it in runs of more than `THREADS_FROM` pairs. A told number of jobs gets one thread each, for rows that
-    do not depend on the machine. Batches of 1, since batches are slower there than runs one by one.
+    On a CPU: a process of one thread for each processor, since one training uses several threads badly, at every size
+    that was measured (`bench/parallel.py`). Fewer processes where there are fewer points left, or where so many of the
+    largest runs do not fit into half of the memory. Batches of 1, since batches are slower there than runs one by one.
 
     On a GPU: one process, and as many runs in a batch as half of its free memory holds.
 
@@ -63,16 +59,24 @@ def choose(
         memory_gb: budget in 10⁹ bytes that each point keeps to; None where there is none.
     """
     pairs = max((getattr(config, "p", 0) * getattr(config, "width", 0) for config in configs), default=0)
-    devices = [device or str(getattr(config, "device", "cpu")) for config in configs]
-    on_gpu = [device for device in devices if device.startswith("cuda")]
+    on_gpu = [place for config in configs if is_gpu(place := device_of(config, device))]
     if on_gpu:
-        room = min(_fitting(torch.cuda.mem_get_info(device)[0], pairs) for device in set(on_gpu)) if batches else 1
+        room = min(_fitting(torch.cuda.mem_get_info(place)[0], pairs) for place in set(on_gpu)) if batches else 1
         return Share(jobs or 1, threads or 1, batch or max(1, min(room, LARGEST)))
     processors = joblib.cpu_count()
     room = _fitting(_memory(), pairs) if memory_gb is None else _budgets(_memory(), configs, memory_gb)
     fitting = max(1, min(processors, len(configs), room))
-    left_over = processors // fitting if pairs > THREADS_FROM and not jobs else 1
-    return Share(jobs or fitting, threads or left_over, batch or 1)
+    return Share(jobs or fitting, threads or 1, batch or 1)
+
+
+def device_of(config: Any, device: str | None) -> str:
+    """Where a point is computed: on the device that was told, or on its own."""
+    return device or str(getattr(config, "device", "cpu"))
+
+
+def is_gpu(device: str) -> bool:
+    """Whether runs do best there in one set of tensors, be it one alone."""
+    return device.startswith("cuda")
 
 
 def _fitting(memory: int, pairs: int) -> int:

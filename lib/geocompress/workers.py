@@ -39,7 +39,7 @@ class Work(NamedTuple):
 
     Attributes:
         function: a config becomes a row.
-        together: many configs become rows; None where there is no such function.
+        together: many configs become rows, on a GPU also one; None where there is no such function.
         threads: threads of the process.
         device: where to compute, instead of the `device` of the configs unless None.
     """
@@ -92,12 +92,13 @@ class Local:
 
 
 def compute(work: Work, group: Group) -> Iterable[dict]:
-    """Rows of points that are computed together, or one by one where that fails or there is only one.
+    """Rows of points that are computed together, or one by one where that fails or there is only one on a CPU.
 
     A point that raises has a row with status FAILED.
     """
     told = {}
-    if work.together is not None and len(group) > 1:
+    on_gpu = any(shares.is_gpu(shares.device_of(config, work.device)) for _, config in group)
+    if work.together is not None and (len(group) > 1 or on_gpu):
         started = time.perf_counter()
         try:
             moved = [_moved(config, work.device) for _, config in group]
