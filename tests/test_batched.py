@@ -290,6 +290,8 @@ X, Y = data(range(2))
 BAD = {
     "alpha": ({"alpha": 0.0}, ValueError, "alpha: expected"),
     "margin tolerance": ({"margin_tol": -1.0}, ValueError, "margin_tol: expected"),
+    "state tolerance of zero": ({"state_tol": 0.0}, ValueError, "state_tol: expected"),
+    "state tolerance below zero": ({"state_tol": -1.0}, ValueError, "state_tol: expected"),
     "budget": ({"memory_gb": 0}, ValueError, "memory_gb: expected"),
     "no steps": ({"max_steps": 0}, ValueError, "max_steps: expected"),
     "no batch axis": ({"x": X[0]}, ValueError, "stack the replicas in front"),

@@ -151,6 +151,12 @@ def test_a_scale_out_of_range_is_refused(alpha):
         frozen.kernel_flow(GRAM, Y, alpha=alpha)
 
 
+@pytest.mark.parametrize("margin_tol", [0.0, -1.0, math.nan, math.inf])
+def test_a_tolerance_out_of_range_is_refused(margin_tol):
+    with pytest.raises(ValueError, match="margin_tol: expected a finite number"):
+        frozen.kernel_flow(GRAM, Y, margin_tol=margin_tol)
+
+
 def test_points_are_numbers_and_new_ones_rows_against_the_training_points():
     kernel = frozen.FrozenKernel(GRAM)
     with pytest.raises(ValueError, match=r"cross-Gram .* \(q, 10\), got \(3, 9\)"):

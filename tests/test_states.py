@@ -32,6 +32,8 @@ def test_in_between_the_error_is_of_the_order_of_the_step():
             NET, NET.init(0), X, Y, alpha=1.0, margin_tol=0.03, state_tol=0.03, max_time=found.t
         )
         assert there.t == pytest.approx(found.t)
+        after = next(s for s in path() if s.t > found.t)
+        assert torch.equal(found.multipliers, after.multipliers)
         torch.testing.assert_close(found.margins.clamp(max=1.5), there.margins.clamp(max=1.5), rtol=0, atol=0.06)
 
 

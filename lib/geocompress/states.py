@@ -80,11 +80,12 @@ class State:
 
 
 def at_times(states: Iterable[State], times: Iterable[float]) -> Iterator[State]:
-    """The flow at requested times, from the states around each: parameters, margins and multipliers in between.
+    """The flow at requested times, from the states around each: parameters, margins and loss in between.
 
-    Linear in time between two accepted steps, so right to second order in the step, as the steps are. Times after the
-    end of the run get its last state (a fitted net no longer moves). For a state on the very time, end a run there with
-    `max_time` and go on from it as `start`.
+    Multipliers are those of the step that the time falls into, over which they are a mean; `dt`, `step` and `kkt` are
+    those at its end. The rest is linear in time between two accepted steps, so right to second order in the step, as
+    the steps are. Times after the end of the run get its last state (a fitted net no longer moves). For a state on the
+    very time, end a run there with `max_time` and go on from it as `start`.
 
     Args:
         states: what a flow yields; consumed only as far as needed.
