@@ -25,7 +25,7 @@ SMALL = ImageConfig(task="digits[size=8]", p=24, width=2, seed=3, test_size=40, 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """As a sweep has it: the order of sums depends on the number of threads, and rows are compared to the last digit."""
+    """As a sweep has it: sums depend on the number of threads, and rows are compared to the last digit."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
