@@ -93,9 +93,13 @@ def test_predictions(name, expected):
     assert curves.predicted_beta(5, 1, name) == pytest.approx(expected)
 
 
-def test_a_kernel_frozen_on_the_way_has_no_prediction():
+@pytest.mark.parametrize("name", ["ntk_star", "ntk_final", "ntk_final_flow", "last_init", "last_final"])
+def test_what_theory_says_nothing_about_has_no_prediction(name):
     with pytest.raises(ValueError, match="theory says nothing"):
-        curves.predicted_beta(5, 1, "ntk_final")
+        curves.predicted_beta(5, 1, name)
+
+
+def test_a_kernel_frozen_on_the_way_has_no_prediction_in_the_table():
     line = curves.exponent_table(law(0.6, method="ntk_final", regime="kernel")).iloc[0]
     assert np.isnan(line.predicted)
     assert line.verdict == "–"

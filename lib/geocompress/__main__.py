@@ -84,7 +84,7 @@ def add_sweep(subparsers: Any) -> None:
     parser.add_argument("name", metavar="NAME", help="a result: the grid is results/NAME.yaml unless -f says otherwise")
     add_place(parser)
     parser.add_argument("--jobs", type=int, help="processes; default: by the size and number of runs")
-    parser.add_argument("--threads", type=int, help="threads of each process; default: 1; more for few, large runs")
+    parser.add_argument("--threads", type=int, help="threads of each process; default: 1")
     parser.add_argument("--batch", type=int, help="seeds trained in one set of tensors; default: many on a GPU, else 1")
     parser.add_argument("--memory-gb", type=float, help="budget of one run in 10⁹ bytes, for experiments that take one")
     parser.add_argument("--device", help="where to compute instead of the device of the grid: cpu, cuda, cuda:1, …")

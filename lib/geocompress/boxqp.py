@@ -48,7 +48,7 @@ def kkt_residual(gradient: Vector, c: Vector) -> Vector:
     return np.abs(gradient) * _free(gradient, c)
 
 
-def boxqp(matrix: ndarray, q: ndarray, c: ndarray, *, tol: Real = 1e-9) -> BoxQPSolution:
+def boxqp(matrix: ndarray, q: ndarray, c: ndarray, *, tol: Real = 1e-9, check_convex: bool = True) -> BoxQPSolution:
     """Minimise ½ cᵀAc − qᵀc over the unit box, starting from `c`.
 
     An active-set method (`_active_set`) that starts from the multipliers of the previous time step. Should it not get
@@ -60,6 +60,7 @@ def boxqp(matrix: ndarray, q: ndarray, c: ndarray, *, tol: Real = 1e-9) -> BoxQP
         q: linear term, shape (n,).
         c: starting point, shape (n,); clipped into the box.
         tol: target for the residual, relative to max(1, ‖q‖_∞).
+        check_convex: False spares the look at A, for those who formed it as a Gram.
 
     Raises:
         TypeError: a tolerance that is no number.
@@ -74,7 +75,8 @@ def boxqp(matrix: ndarray, q: ndarray, c: ndarray, *, tol: Real = 1e-9) -> BoxQP
         raise ValueError("boxqp: A, q and c must be finite; a diverged state must not reach the quadratic program")
     if n == 0:
         return BoxQPSolution(c, 0.0, 0)
-    _convex(matrix)
+    if check_convex:
+        _convex(matrix)
     goal = tol * max(1.0, float(np.abs(q).max()))
     first = _active_set(matrix, q, c, goal)
     if first.residual <= goal:

@@ -73,9 +73,10 @@ def predicted_beta(d: Whole, d_parallel: Whole, name: str) -> float:
     """Exponent that theory gives to a curve: `beta_feature` where directions are compressed, else `beta_lazy`.
 
     Raises:
-        ValueError: for the NTK frozen on the way, of which the theory says nothing; as `exponents.beta_feature`.
+        ValueError: for kernels that training made or took from a last layer, of which the theory says nothing; as
+            `exponents.beta_feature`.
     """
-    if name in ("ntk_star", "ntk_final"):
+    if name.startswith(("ntk_star", "ntk_final", "last_")):
         raise ValueError(f"{name}: expected a curve with a prediction, got one that theory says nothing about")
     compressed = name == "network" or name.endswith(("_compressed", "_measured"))
     return exponents.beta_feature(d, d_parallel) if compressed else exponents.beta_lazy(d)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from geocompress import comparisons, curves
+from geocompress import comparisons, curves, tables
 from geocompress.checks import Real
 from geocompress.fits import PowerLawFit, fit_power_law
 
@@ -51,8 +51,8 @@ def exponents_in_words(every: pd.DataFrame, methods: Sequence[str] = METHODS) ->
             continue
         law, part = fit_power_law(whole.p, whole.test_error, replica=whole.seed), curves.window(rows)
         span = f"{whole.p.min()} – {whole.p.max()}"
-        lines.append((curves.STYLES[name].label, span, _in_words(law), f"{part.p.min()} – {part.p.max()}"))
-        lines[-1] += (_in_words(curves.fit(rows)),)
+        lines.append((curves.STYLES[name].label, span, _exponent(law), f"{part.p.min()} – {part.p.max()}"))
+        lines[-1] += (_exponent(curves.fit(rows)),)
     return pd.DataFrame(lines, columns=["method", "$p$", "$\\beta$ (95 %)", "larger $p$", "$\\beta$ there (95 %)"])
 
 
@@ -86,7 +86,7 @@ def trainings_in_words(rows: pd.DataFrame, by: Sequence[str] = ("alpha", "inerti
     lines = []
     for settings, runs in rows.groupby(list(by)):
         parts = [runs.assign(test_error=runs[c], method="") for c in ("test_error", "svc_init", "svc_final")]
-        errors = [_line_in_words(error_by_method(part).iloc[0]) for part in parts]
+        errors = [_error(error_by_method(part).iloc[0]) for part in parts]
         ends = ", ".join(f"{count} {status.lower()}" for status, count in runs.status.value_counts().items())
         cells = (*errors, f"{runs.steps.mean():.0f}", f"{runs.t_end.mean():.3g}", ends)
         lines.append([f"{value:g}" for value in settings] + list(cells))
@@ -125,8 +125,8 @@ def momentum_in_words(every: pd.DataFrame) -> str:
         if name == "ntk_init" or not len(with_.merge(without, on=["p", "seed"])):
             continue  # the initial kernel knows nothing of a path
         line = comparisons.paired_ratio(with_, without).iloc[0]
-        interval = "" if np.isnan(line.low) else f" ({line.low:.2f} – {line.high:.2f})"
-        told.append(f"{curves.STYLES[name].label.split(',')[0]} {line.ratio:.2f}{interval}")
+        ratio = tables.interval(line.ratio, line.low, line.high)
+        told.append(f"{curves.STYLES[name].label.split(',')[0]} {ratio}")
     return "; ".join(told) if told else NOT_RUN
 
 
@@ -170,7 +170,7 @@ def _below_at(parts: Mapping[str, pd.DataFrame], at: Real) -> tuple[str, str, st
     if len(table) < 2:
         return claim, NOT_RUN, NOT_RUN
     net, kernel = table.loc["network"], table.loc["ntk_init"]
-    told = " against ".join(_line_in_words(line) for line in (net, kernel))
+    told = " against ".join(_error(line) for line in (net, kernel))
     below, above = bool(net.high < kernel.low), bool(net.low > kernel.high)
     return claim, f"{told}, {net.seeds:.0f} seeds", _verdict(below, above)
 
@@ -182,7 +182,7 @@ def _steeper(parts: Mapping[str, pd.DataFrame]) -> tuple[str, str, str]:
     if both.p.nunique() < 2 or both.seed.nunique() < curves.REPLICAS:
         return claim, NOT_RUN, NOT_RUN
     gap = fit_power_law(both.p, both.test_error / both.test_error_init, replica=both.seed)
-    told = f"difference {_in_words(gap)}, $p$ = {both.p.min()} to {both.p.max()}, {both.seed.nunique()} seeds"
+    told = f"difference {_exponent(gap)}, $p$ = {both.p.min()} to {both.p.max()}, {both.seed.nunique()} seeds"
     return claim, told, _verdict(bool(gap.beta_low > 0), bool(gap.beta_high < 0))
 
 
@@ -200,14 +200,13 @@ def _verdict(holds: bool, fails: bool) -> str:
     return "holds" if holds else "does not hold" if fails else "undecided"
 
 
-def _in_words(law: PowerLawFit) -> str:
-    return f"{law.beta:.2f} ({law.beta_low:.2f} – {law.beta_high:.2f})"
+def _exponent(law: PowerLawFit) -> str:
+    return tables.interval(law.beta, law.beta_low, law.beta_high)
 
 
-def _line_in_words(line: pd.Series) -> str:
-    """A line of `error_by_method`."""
-    interval = "" if np.isnan(line.low) else f" ({line.low:.4f} – {line.high:.4f})"
-    return f"{line.error:.4f}{interval}"
+def _error(line: pd.Series) -> str:
+    """Of a line of `error_by_method`."""
+    return tables.interval(line.error, line.low, line.high, digits=4)
 
 
 def _common(rows: pd.DataFrame) -> pd.DataFrame:

@@ -91,10 +91,10 @@ def signed(number: float, digits: int = 2) -> str:
     return text[1:] if float(text) == 0 else text.replace("-", "−")
 
 
-def interval(value: float, low: float, high: float) -> str:
-    """A value with its interval in brackets, two digits, true minus signs."""
-    value, low, high = (f"{number:.2f}".replace("-", "−") for number in (value, low, high))
-    return f"{value} ({low} – {high})"
+def interval(value: float, low: float, high: float, digits: int = 2) -> str:
+    """A value with its interval in brackets, unless that is nan, with true minus signs."""
+    middle, start, end = (f"{number:.{digits}f}".replace("-", "−") for number in (value, low, high))
+    return middle if np.isnan(low) else f"{middle} ({start} – {end})"
 
 
 def _intervals(table: pd.DataFrame, name: str) -> list[str]:
