@@ -246,7 +246,7 @@ glue("solver_race_origin", race.origin, display=False)
 glue("solver_near", float(race.about["near"]), display=False)
 Markdown(tables.markdown(line, columns))
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 rivals = line[line.ratio_coarse.notna()]
 glue("solver_coarse_ratio", float(rivals.ratio_coarse.min()), display=False)
 glue("solver_rivals_off", float(rivals.off.abs().min()), display=False)
