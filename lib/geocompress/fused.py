@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy import ndarray
 from torch import Tensor
 
 from geocompress import loops
@@ -47,10 +48,10 @@ def _spread(kernel: Callable, pairs: int, pieces: int, *arguments: object) -> No
         other.result()
 
 
-def _arrays(params: Params) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _arrays(params: Params) -> tuple[ndarray, ndarray, ndarray]:
     """(ω, b, β) as the loops take them."""
-    omega, b, beta = (np.ascontiguousarray(params[k].numpy()) for k in ("omega", "b", "beta"))
-    return omega, b, beta
+    omega, b, beta = params["omega"].numpy(), params["b"].numpy(), params["beta"].numpy()
+    return np.ascontiguousarray(omega), np.ascontiguousarray(b), np.ascontiguousarray(beta)
 
 
 def distance(before: Params, after: Params) -> float:
@@ -58,15 +59,20 @@ def distance(before: Params, after: Params) -> float:
     return math.sqrt(2) / len(before["b"]) * loops.change(*_arrays(before), *_arrays(after))
 
 
+def _padded(x: ndarray) -> ndarray:
+    """The points as the loops take them."""
+    return loops.padded(x, np.ones(len(x), x.dtype))[0]
+
+
 class FusedJacobian:
     """Products with J = k [M β x̃ᵀ, S], k = √2/h, as `networks.OneHiddenJacobian` has them.
 
-    M, S and β belong to the parameters in the tiles `start`, or are averages over the straight line to `end`.
+    M, S and β belong to the parameters in the tiles `start`, or are averages over the straight line to `end`. `points`
+    are those of x̃, `loops.padded`.
     """
 
-    def __init__(self, x: Float[Tensor, "p d1"], start: np.ndarray, end: np.ndarray | None, h: int) -> None:
-        self._x, self._h = np.ascontiguousarray(x.numpy()), h
-        self._points, _ = loops.padded(self._x, np.ones(len(x), self._x.dtype))
+    def __init__(self, x: Float[ndarray, "p d1"], points: ndarray, start: ndarray, end: ndarray | None, h: int) -> None:
+        self._x, self._points, self._h = x, points, h
         self._bend = (start, start if end is None else end, end is not None)
         self._width, self._scale = -(-h // loops.LANES) * loops.LANES, self._x.dtype.type(math.sqrt(2) / h)
 
@@ -90,22 +96,22 @@ class FusedJacobian:
         """⟨∇f(x_μ), ∇f(z_ν)⟩ against the points of another linearisation at the same parameters."""
         return self._inner(self._features(None), other._features(None))
 
-    def _sum(self, way: np.ndarray, hidden: bool) -> Float[Tensor, " p"]:
+    def _sum(self, way: ndarray, hidden: bool) -> Float[Tensor, " p"]:
         out = np.zeros(len(self._points), self._x.dtype)
         self._over_points(loops.rows, self._points, way, hidden, self._width, self._scale, out)
         return torch.from_numpy(out[: len(self._x)])
 
-    def _features(self, rows: Tensor | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _features(self, rows: Tensor | None) -> tuple[ndarray, ndarray, ndarray]:
         x = self._x if rows is None else self._x[rows.numpy()]
-        points = self._points if rows is None else loops.padded(x, np.ones(len(x), x.dtype))[0]
-        out = [np.empty((len(points), self._h), x.dtype) for _ in range(2)]
+        points = self._points if rows is None else _padded(x)
+        out = np.empty((2, len(points), self._h), x.dtype)  # in one: its pages stay mapped when it is freed
         self._over_points(loops.features, points, self._width, *out)
         return out[0][: len(x)], out[1][: len(x)], x
 
-    def _over_points(self, kernel: Callable, points: np.ndarray, *rest: object) -> None:
+    def _over_points(self, kernel: Callable, points: ndarray, *rest: object) -> None:
         _spread(kernel, len(points) * self._h, len(points) // loops.ROWS, points, *self._bend, *rest)
 
-    def _inner(self, left: tuple[np.ndarray, ...], right: tuple[np.ndarray, ...]) -> Float[Tensor, "s t"]:
+    def _inner(self, left: tuple[ndarray, ...], right: tuple[ndarray, ...]) -> Float[Tensor, "s t"]:
         # numpy, unlike torch, sees when both factors are one array, and then does half of the work
         readout, hidden, points = (a @ b.T for a, b in zip(left, right, strict=True))
         hidden *= points
@@ -117,7 +123,8 @@ class FusedLinearisation(FusedJacobian):
     """Outputs and Jacobian of `OneHidden` at fixed parameters: M = 1[z > 0], S = max(0, z), where z_{μn} = w̃_n·x̃_μ."""
 
     def __init__(self, params: Params, x_augmented: Float[Tensor, "p d1"]) -> None:
-        super().__init__(x_augmented, loops.tiled(*_arrays(params)), None, len(params["b"]))
+        x = np.ascontiguousarray(x_augmented.numpy())
+        super().__init__(x, _padded(x), loops.tiled(*_arrays(params)), None, len(params["b"]))
 
     @functools.cached_property
     def output(self) -> Float[Tensor, " p"]:
@@ -130,4 +137,4 @@ class FusedLinearisation(FusedJacobian):
         M̄ = (σ(z') − σ(z)) / (z' − z) = min(1, max(σ(z), σ(z')) / |z' − z|), the share of the way on which the neuron is
         active; S̄ and β̄ are the means of both ends.
         """
-        return FusedJacobian(torch.from_numpy(self._x), self._bend[0], loops.tiled(*_arrays(end)), self._h)
+        return FusedJacobian(self._x, self._points, self._bend[0], loops.tiled(*_arrays(end)), self._h)
