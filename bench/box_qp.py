@@ -54,9 +54,9 @@ def record(p: int, width: int) -> list[Program]:
     """Every program of one training, in order."""
     programs, solve = [], boxqp.boxqp
 
-    def recorder(matrix: np.ndarray, q: np.ndarray, c: np.ndarray, *, tol: float):
+    def recorder(matrix: np.ndarray, q: np.ndarray, c: np.ndarray, *, tol: float, **settings: bool):
         programs.append(Program(matrix.copy(), q.copy(), c.copy(), tol))
-        return solve(matrix, q, c, tol=tol)
+        return solve(matrix, q, c, tol=tol, **settings)
 
     with contextlib.ExitStack() as stack:
         for module in [module for module in sys.modules.values() if vars(module).get("boxqp") is solve]:
@@ -67,7 +67,7 @@ def record(p: int, width: int) -> list[Program]:
 
 
 def own(program: Program) -> Callable[[], np.ndarray]:
-    return lambda: boxqp.boxqp(program.matrix, program.q, program.start, tol=program.tol).c
+    return lambda: boxqp.boxqp(program.matrix, program.q, program.start, tol=program.tol, check_convex=False).c
 
 
 def by_osqp(program: Program) -> Callable[[], np.ndarray]:
