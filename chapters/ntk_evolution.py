@@ -451,7 +451,7 @@ glue("ntk_far_flow_limit", float(ntk_experiments.FLOW_LIMIT), display=False)
 # %%
 nets = store.load(published_networks, missing_ok=True)
 nets = nets[(nets.task == "stripe") & (nets.d == d) & (nets.alpha == alpha) & (nets.status == "FITTED")]
-nets = (nets if len(nets) else live)[lambda table: table.p >= 128]
+nets = curves.complete((nets if len(nets) else live)[lambda table: table.p >= 128])  # replicas at every p
 measured = store.load(published_measured, missing_ok=True)
 machines = {"star": measured[(measured.task == "stripe") & (measured.d == d)] if len(measured) else measured}
 for moment in ("end",) if len(machines["star"]) else ("star", "end"):

@@ -65,6 +65,8 @@ def test_a_p_with_too_few_seeds_does_not_count():
 def test_claims_that_hold_are_said_to_hold():
     table = image_claims.claims(rows())
     assert table.verdict.tolist() == ["holds"] * 3
+    same = (3.0 * 1000**-0.5) / (3.0 * 1000**-0.35)
+    assert f"on the same images {same:.2f} (" in table.measured[0]
     assert table.measured[1].startswith("difference 0.15")
     assert [part.split(" at ")[1] for part in table.measured[2].split(", ")] == ["200", "400", "1000"]
 

@@ -95,7 +95,7 @@ def window(curve: pd.DataFrame, octaves: Real = OCTAVES, replicas: Whole = REPLI
         raise ValueError(f"expected a p with at least {replicas} replicas, got at most {runs.max()}; run more seeds")
     top = enough.max()
     chosen = curve[curve.p.isin(enough) & (curve.p >= top / 2**octaves * (1 - 1e-9))]
-    chosen = _complete(chosen)
+    chosen = complete(chosen)
     if chosen.p.nunique() < 2 or chosen.seed.nunique() < replicas:
         raise ValueError(
             f"expected {replicas} replicas at two p at least below p = {top:g}, got fewer; run more of them"
@@ -113,7 +113,7 @@ def slopes(curve: pd.DataFrame) -> pd.DataFrame:
     """`exponents.local_slopes`, octave by octave, each through the replicas that are there at both of its ends."""
     grid = np.sort(curve.p.unique())
     pairs = [curve[curve.p.isin(pair)] for pair in itertools.pairwise(grid) if pair[1] >= 2 * pair[0]]
-    found = [local_slopes(pair.p, pair.test_error, replica=pair.seed) for pair in map(_complete, pairs) if len(pair)]
+    found = [local_slopes(pair.p, pair.test_error, replica=pair.seed) for pair in map(complete, pairs) if len(pair)]
     if not found:
         raise ValueError(f"expected two p an octave apart with a replica in common, got p = {grid.tolist()}")
     return pd.concat(found, ignore_index=True)
@@ -222,7 +222,7 @@ def _name(method: str, regime: str, amplification: float | None) -> str:
     return method
 
 
-def _complete(curve: pd.DataFrame) -> pd.DataFrame:
+def complete(curve: pd.DataFrame) -> pd.DataFrame:
     """The runs of the replicas that are there at every p."""
     runs = curve.groupby("seed").p.nunique()
     return curve[curve.seed.isin(runs.index[runs == curve.p.nunique()])]
