@@ -133,7 +133,8 @@ def main() -> None:
     problems = itertools.product(SMALL if full else SMALL[:1], (1.0, 1e-2))
     brute = [row for (p, h), alpha in problems for row in brute_force(p, h, alpha, dt, max_time, tolerances)]
 
-    jobs = itertools.product((128, 256), range(64 if full else 8), (0.02, 0.05, 0.1, 0.2) if full else (0.05, 0.1, 0.2))
+    sizes, tolerances_test = ((128, 256), (0.02, 0.05, 0.1, 0.2)) if full else ((128,), (0.05, 0.1, 0.2))
+    jobs = itertools.product(sizes, range(64 if full else 8), tolerances_test)
     runs = joblib.Parallel(n_jobs=chosen.threads)(joblib.delayed(test_error)(*job) for job in jobs)
     paired = paired_differences(runs)
 

@@ -184,11 +184,14 @@ class Own:
         }
 
 
-def race(p: int, solvers: list[str], limit: float):
-    """One row a contender, each as soon as it is done, then the implicit flow with all its times."""
+def race(p: int, solvers: list[str], limit: float, runs: int):
+    """One row a contender, each as soon as it is done, then the implicit flow with all its times.
+
+    Before and after each contender the implicit flow runs `runs` times.
+    """
     config = experiments.NetworkConfig(d=5, p=p, width=SIZES[p], seed=1)
     own, coarse, t_true = Own(config), Own(config, COARSE), Own(config, FINE).t_near
-    pair, runs = {"own": own.run, "coarse": coarse.run}, 7 if p < 1000 else 1
+    pair = {"own": own.run, "coarse": coarse.run}
     about = {"p": p, "width": config.width}
     after = interleaved(pair, runs)
     for name in solvers:
@@ -262,7 +265,8 @@ def main() -> None:
             solvers = [n for n in solvers if cut[n]["outcome"] == "out of time" and cut[n]["limit_s"] < limit]
         if not solvers and (p, OWN) in lines:
             continue
-        for row in race(p, solvers, limit):
+        runs = 1 if p > 1000 else 7 if chosen.full else 3
+        for row in race(p, solvers, limit, runs):
             where = provenance.provenance()
             row |= {k: where[k] for k in ("commit", "dirty", "started")} | {"load_average": os.getloadavg()[0]}
             lines[p, row["solver"]] = row
