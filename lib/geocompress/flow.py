@@ -23,6 +23,9 @@ from geocompress.states import LIMITS, State, Status
 from geocompress.stillness import Anchor
 from geocompress.svc_checks import contradictions
 
+# A look at all points, and a new choice of those that stay awake, after as much work as so many steps with all of them.
+PATIENCE = 4
+
 
 def hinge_flow(
     network: Network,
@@ -182,7 +185,7 @@ class _Run:
             status = Status.STATIONARY
         self.state = replace(self.state, status=status)
         self.work += len(self.rows)
-        if self.work >= self.whole.count:  # looking at all costs little beside the steps since the last time
+        if self.work >= PATIENCE * self.whole.count:
             self._look()
             self._wake(self.whole.network.distance(before.params, params))
 

@@ -41,6 +41,8 @@ if hasattr(os, "register_at_fork"):  # a child inherits the pools without their 
 def _spread(kernel: Callable, pairs: int, pieces: int, *arguments: object) -> None:
     """Call the kernel on pieces 0 to `pieces`, in even shares for as many of torch's threads as the work is worth."""
     workers = max(1, min(torch.get_num_threads(), pieces, pairs // WORTH))
+    if workers == 1:
+        return kernel(*arguments, 0, pieces)
     shares = [(pieces * j // workers, pieces * (j + 1) // workers) for j in range(workers)]
     others = [_pool(workers - 1).submit(kernel, *arguments, *share) for share in shares[1:]]
     kernel(*arguments, *shares[0])

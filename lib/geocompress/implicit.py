@@ -161,7 +161,7 @@ def move(params: Params, direction: Params, length: float) -> Params:
 
 def norm(params: Params) -> float:
     """|W|, the Euclidean norm of all parameters."""
-    return math.hypot(*(float(value.norm()) for value in params.values()))
+    return math.hypot(*(float(torch.linalg.vector_norm(value)) for value in params.values()))
 
 
 def _array(values: Tensor) -> np.ndarray:
