@@ -427,7 +427,8 @@ for number, part in by_d.items():
     told.append(
         f"d = {number}: {ratio.ratio.iloc[-1]:.2f} times at p = {ratio.p.iloc[-1]:.0f}, and the gap {word} with p"
     )
-    told[-1] += f" (the ratio goes as p to the {-law.beta:.2f}, {-law.beta_high:.2f} to {-law.beta_low:.2f})"
+    power = tables.interval(-law.beta, -law.beta_high, -law.beta_low)
+    told[-1] += f", as p to the power {power}"
     means = part.groupby(["p", "method"]).test_error.mean().unstack()
     flows += [(means[f"ntk_{m}_flow"] / means[f"ntk_{m}"] - 1).abs().max() for m in ntk_experiments.MOMENTS]
 glue("ntk_far_gain", "; ".join(told) if told else "not yet run", display=False)
@@ -486,8 +487,8 @@ for moment, line in lines.items():
     law = exponents.fit_power_law(pair.p, pair.test_error / pair.test_error_told, replica=pair.seed)
     betas[moment] = curves.fit(pair.assign(test_error=pair.test_error_told))
     for name, power in (("reached", reached[moment]), ("ratio", law)):
-        interval = f"({-power.beta_high:.2f} to {-power.beta_low:.2f})"
-        glue(f"ntk_{name}_{moment}", f"{-power.beta:.2f} {interval}", display=False)
+        told = tables.interval(-power.beta, -power.beta_high, -power.beta_low)
+        glue(f"ntk_{name}_{moment}", told, display=False)
     for place, row in (("from", line.iloc[0]), ("to", line.iloc[-1])):
         glue(f"ntk_cost_{moment}_{place}", f"{row.ratio:.2f} ({row.low:.2f} to {row.high:.2f})", display=False)
 for name, law in betas.items():
