@@ -428,7 +428,7 @@ for number, part in by_d.items():
         f"d = {number}: {ratio.ratio.iloc[-1]:.2f} times at p = {ratio.p.iloc[-1]:.0f}, and the gap {word} with p"
     )
     power = tables.interval(-law.beta, -law.beta_high, -law.beta_low)
-    told[-1] += f", as p to the power {power}"
+    told[-1] += f": the ratio goes as p to the power {power}"
     means = part.groupby(["p", "method"]).test_error.mean().unstack()
     flows += [(means[f"ntk_{m}_flow"] / means[f"ntk_{m}"] - 1).abs().max() for m in ntk_experiments.MOMENTS]
 glue("ntk_far_gain", "; ".join(told) if told else "not yet run", display=False)
