@@ -5,7 +5,9 @@ swish, residuals), of a plain convolution net and of a dense one. Contenders: th
 `vmap(grad)` and one backward pass a sample, both assembled by the same code; the Gram matrix of nngeometry; the product
 J Jᵀ of curvlinops, which has no kernel, column by column and so at few points; neural-tangents. The last three on the
 plain and the dense net only: nngeometry knows modules of torch alone, and neural-tangents nets of its own. Those that
-are not installed are named (`pip install nngeometry curvlinops-for-pytorch`; no extra of this project brings them).
+are not installed are named (`pip install nngeometry curvlinops-for-pytorch neural-tangents`; no extra of this project
+brings them. neural-tangents 0.6.5 looks for three names where JAX 0.4.38 no longer has them, and was measured with
+these put right).
 `times_ours` is the median over rounds of the ratio of one round, `error_eps` the largest deviation from one backward
 pass a sample in float64, of eight points, in ε of float32 and the largest entry.
 

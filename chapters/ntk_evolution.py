@@ -52,7 +52,7 @@ from myst_nb import glue
 
 from geocompress import animations, comparisons, compression, curves, experiments, exponents, figures
 from geocompress import kernel_experiments, ntk_experiments, spectra_animations, spectra_figures, spectrum, states
-from geocompress import store, sweep, tables
+from geocompress import sentences, store, sweep, tables
 from geocompress.tangents import TangentKernel
 
 figures.use_style()
@@ -421,14 +421,7 @@ Markdown(tables.markdown(pd.DataFrame(lines)) if lines else not_yet)
 told, flows = [], []
 for number, part in by_d.items():
     final, init = (part[part.method == f"ntk_{moment}"] for moment in ("final", "init"))
-    ratio, pair = comparisons.paired_ratio(final, init), final.merge(init, on=["p", "seed"], suffixes=("", "_init"))
-    law = exponents.fit_power_law(pair.p, pair.test_error / pair.test_error_init, replica=pair.seed)
-    word = "widens" if law.beta_low > 0 else "closes" if law.beta_high < 0 else "neither widens nor closes for certain"
-    told.append(
-        f"d = {number}: {ratio.ratio.iloc[-1]:.2f} times at p = {ratio.p.iloc[-1]:.0f}, and the gap {word} with p"
-    )
-    power = tables.interval(-law.beta, -law.beta_high, -law.beta_low)
-    told[-1] += f": the ratio goes as p to the power {power}"
+    told.append(f"d = {number}: {sentences.trend(final, init)}")
     means = part.groupby(["p", "method"]).test_error.mean().unstack()
     flows += [(means[f"ntk_{m}_flow"] / means[f"ntk_{m}"] - 1).abs().max() for m in ntk_experiments.MOMENTS]
 glue("ntk_far_gain", "; ".join(told) if told else "not yet run", display=False)
@@ -483,9 +476,7 @@ _ = fig.legend(*axes[0].get_legend_handles_labels(), ncols=3, loc="outside upper
 # %% tags=["hide-input"]
 betas = {"net": curves.fit(nets)}
 for moment, line in lines.items():
-    pair = nets.merge(machines[moment], on=["p", "seed"], suffixes=("", "_told"))
-    law = exponents.fit_power_law(pair.p, pair.test_error / pair.test_error_told, replica=pair.seed)
-    betas[moment] = curves.fit(pair.assign(test_error=pair.test_error_told))
+    law, betas[moment] = comparisons.ratio_law(nets, machines[moment]), curves.fit(machines[moment])
     for name, power in (("reached", reached[moment]), ("ratio", law)):
         told = tables.interval(-power.beta, -power.beta_high, -power.beta_low)
         glue(f"ntk_{name}_{moment}", told, display=False)

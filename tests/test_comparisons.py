@@ -23,6 +23,15 @@ def test_ratio_is_that_of_the_same_samples():
         comparisons.paired_ratio(above, below.assign(test_error=0.0))
 
 
+def test_law_of_a_ratio_is_the_difference_of_the_exponents_on_the_same_samples():
+    below, above = law(0.7, seeds=4), law(0.5, method="svc_laplace", seeds=6)
+    above.loc[above.seed > 3, "test_error"] *= above.p[above.seed > 3]  # replicas that the other lacks
+    found = comparisons.ratio_law(above, below)
+    assert (found.beta, found.beta_low, found.beta_high) == pytest.approx((-0.2, -0.2, -0.2))
+    with pytest.raises(ValueError, match="ratio_law: expected runs of the same task"):
+        comparisons.ratio_law(above, below.assign(d=3))
+
+
 def test_gap_is_over_the_same_points_and_replicas():
     """The kernel is steeper where the network was not run, and worse by a power in a replica that the network lacks."""
     kernel = law(0.4, method="svc_laplace", seeds=6, p=(64, 128, 256, 512, 1024, 2048, 4096))

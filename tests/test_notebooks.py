@@ -2,7 +2,6 @@
 
 import copy
 import os
-import re
 import subprocess
 import sys
 
@@ -60,11 +59,19 @@ def test_at_least_three_cells_are_checked(name):
 
 @each_chapter
 def test_cells_are_short(name):
-    for cell in build_book.read_chapter(name).cells:
-        lines = [line for line in cell.source.splitlines() if line.strip() and not line.startswith("#")]
-        if cell.cell_type == "code":
-            assert len(lines) <= 15, f"expected at most 15 lines in a cell, got {len(lines)}:\n{cell.source}"
-            assert not re.search(r"^def ", cell.source, re.MULTILINE), f"move to the library:\n{cell.source}"
+    assert build_book.cell_problem(name) == ""
+
+
+def test_a_long_cell_and_a_definition_are_found(monkeypatch):
+    def chapter(*cells):
+        monkeypatch.setattr(build_book, "read_chapter", lambda name: nbformat.v4.new_notebook(cells=list(cells)))
+        return build_book.cell_problem("one")
+
+    code, text = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
+    long = "\n".join(["x = 1"] * build_book.CELL_LINES)
+    assert chapter(text(f"{long}\n\ndef"), code(f"# why\n\n{long}")) == ""
+    assert "at most 15 lines in a cell, got 16" in chapter(code("y = 2"), code(f"{long}\ny = 2"))
+    assert "no definition" in chapter(code("x = 1\n\n\ndef f():\n    return 1"))
 
 
 @each_chapter

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from geocompress import sentences, tables
+from reference import law
 from test_tables import GAP
 
 
@@ -33,6 +34,16 @@ def test_verdicts_are_gathered_by_kind_and_without_tex():
     said = sentences.by_kind(table, "kind")
     assert said == "by √p – agree: d = 3 (+0.01); above: d = 5 (+0.20). Δ – below: d = 3 (−0.10)"
     assert sentences.by_kind(table[:0], "kind") == "not yet run"
+
+
+def test_a_gap_widens_closes_or_is_not_certain():
+    net = law(0.7, seeds=4)
+    told = sentences.trend(law(0.9, method="ntk_final", seeds=4), net)
+    power = "the ratio goes as p to the power −0.20 (−0.20 – −0.20)"
+    assert told == f"{net.p.max() ** -0.2:.2f} times at p = 1024, and the gap widens with p: {power}"
+    assert "the gap closes with p: the ratio goes as p to the power 0.20" in sentences.trend(law(0.5, seeds=4), net)
+    noise = np.random.default_rng(0).lognormal(0, 0.1, len(net))
+    assert "neither widens nor closes" in sentences.trend(net.assign(test_error=net.test_error * noise), net)
 
 
 def test_settings_that_make_a_difference_are_named():

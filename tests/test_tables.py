@@ -20,6 +20,12 @@ def test_every_column_as_it_is():
     assert tables.markdown(pd.DataFrame({"a": ["x"], "b": ["y"]})) == "| a | b |\n| --- | --- |\n| x | y |"
 
 
+def test_an_interval_is_left_out_where_there_is_none():
+    assert tables.interval(0.5, -0.25, 1.0) == "0.50 (−0.25 – 1.00)"
+    assert tables.interval(-0.12346, -0.2, 0.1, digits=4) == "−0.1235 (−0.2000 – 0.1000)"
+    assert tables.interval(0.5, float("nan"), float("nan")) == "0.50"
+
+
 def test_exponents_in_words():
     columns = ("task", "d", "method", "p_low", "p_high", "seeds", "beta", "beta_low", "beta_high", "last", "predicted")
     line = ("stripe", 5, "network", 2048, 16384, 4, 0.6921, 0.65, 0.701, 0.688, 9 / 13)

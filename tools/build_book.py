@@ -4,7 +4,7 @@ book   runs each chapter whose text, library, published results or lock changed,
        the HTML from those copies into `_build/html`; the work tree is not touched
 html   builds the HTML from the committed outputs, running nothing
 sync   runs what changed, then rewrites the committed `chapters/NAME.ipynb` (the only thing that does)
-check  fails when a chapter's two files say different things
+check  fails when a chapter's two files say different things, or a cell is too long for a reader
 
 Whatever a reader would stumble over fails the build: a failing cell, a dead kernel, a warning on stderr, a path of this
 machine in an output, any warning of Sphinx.
@@ -38,6 +38,7 @@ BUILD = ROOT / "_build"
 EXECUTED = BUILD / "executed"
 STAGE = BUILD / "book"
 HTML = BUILD / "html"
+CELL_LINES = 15  # most that a reader takes in at once
 CELL_TIMEOUT_S = 900
 STARTUP_TIMEOUT_S = 180
 MOST_WORKERS = 4
@@ -216,12 +217,26 @@ def pair_problem(name: str) -> str:
     return ""
 
 
+def cell_problem(name: str) -> str:
+    """Say which cell of a chapter is too long, or defines what belongs into the library ("" for none)."""
+    for cell in read_chapter(name).cells:
+        lines = [line for line in cell.source.splitlines() if line.strip() and not line.startswith("#")]
+        if cell.cell_type == "code" and len(lines) > CELL_LINES:
+            return (
+                f"chapters/{name}.py: expected at most {CELL_LINES} lines in a cell, got {len(lines)}:\n{cell.source}"
+            )
+        if cell.cell_type == "code" and re.search(r"^(def|class) ", cell.source, re.MULTILINE):
+            return f"chapters/{name}.py: expected no definition in a chapter, move it to the library:\n{cell.source}"
+    return ""
+
+
 def main(arguments: list[str]) -> int:
     """Do what the first argument names; return the exit status."""
     action, chosen = (arguments or [""])[0], arguments[1:]
     names = chapter_names(chosen)
     if action == "check":
-        problems = [problem for name in names if (problem := pair_problem(name))]
+        looks = (pair_problem, cell_problem)
+        problems = [problem for name in names for look in looks if (problem := look(name))]
         print("\n".join(problems), end="\n" if problems else "")
         return bool(problems)
     if action == "html":

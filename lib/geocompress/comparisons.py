@@ -14,7 +14,7 @@ import pandas as pd
 from geocompress import exponents
 from geocompress.checks import Real
 from geocompress.curves import FINISHED, curves, verdict, window
-from geocompress.fits import fit_amplification, fit_power_law
+from geocompress.fits import PowerLawFit, fit_amplification, fit_power_law
 
 LAZY = ("svc_laplace", "ntk_infinite")  # raw kernels that a network is held against
 GAP_TOLERANCE = 0.08  # a gap closer to its prediction than this is counted as predicted
@@ -110,6 +110,16 @@ def paired_ratio(above: pd.DataFrame, below: pd.DataFrame, column: str = "test_e
     ends = {"low": found["mean"] - 2 * found["sem"], "high": found["mean"] + 2 * found["sem"]}
     values = {name: np.exp(value) for name, value in ({"ratio": found["mean"]} | ends).items()}
     return pd.DataFrame({"p": found.p, "pairs": found["size"], **values})
+
+
+def ratio_law(above: pd.DataFrame, below: pd.DataFrame, column: str = "test_error") -> PowerLawFit:
+    """The power of p by which the ratio of two methods on the same samples falls (β < 0: it grows), over all p of both.
+
+    Raises:
+        ValueError: as `paired_ratio` and `fit_power_law`.
+    """
+    both = _paired(above, below, column, "ratio_law")
+    return fit_power_law(both.p, both.ratio, replica=both.seed)
 
 
 def setting_table(runs: pd.DataFrame, usual: Mapping[str, Real]) -> pd.DataFrame:

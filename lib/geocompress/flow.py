@@ -23,7 +23,8 @@ from geocompress.states import LIMITS, State, Status
 from geocompress.stillness import Anchor
 from geocompress.svc_checks import contradictions
 
-# A look at all points, and a new choice of those that stay awake, after as much work as so many steps with all of them.
+# All points are looked at, and those that stay awake chosen anew, once the steps since the last time have worked with
+# as many points as this number of steps on all of them would.
 PATIENCE = 4
 
 
@@ -68,7 +69,8 @@ def hinge_flow(
         start: a state of an earlier run on the same network and data to go on from; also the last one of a run that
             ended MAX_TIME or MAX_STEPS, when the new limits allow.
         all_margins: bring all margins up to date for every state. When False, those at 1.5 or above (and provably
-            still there) may be as old as p / (points awake) steps, save in the last state; nothing else changes.
+            still there) may be as old as `PATIENCE` p / (points awake) steps, save in the last state; nothing else
+            changes.
 
     Raises:
         TypeError: x, y or the parameters are not floating-point tensors of one dtype.

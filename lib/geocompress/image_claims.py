@@ -60,7 +60,7 @@ def claims(every: pd.DataFrame, *, at: Real = 1000, beyond: Real = 200) -> pd.Da
     """The three claims of arXiv:2007.11471 on MNIST, what was measured, and whether they hold, as text.
 
     1. At p = `at` the net errs less than the machine on its initial kernel; the 95 % intervals over seeds are disjoint.
-       Beside them stands the ratio of the two on the same images, which decides more: seeds differ in what both can do.
+       Beside them stands the ratio of the two on the same images, two standard errors in brackets.
     2. β of the net is larger than that of its initial kernel: the slope of their ratio over all p, with its interval.
     3. The final kernel errs less than the initial one at every p ≥ `beyond`: geometric mean of the ratio.
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 from scipy.special import stdtr
 
-from geocompress import tables
+from geocompress import comparisons, tables
 
 
 def by_verdict(names: Iterable[str], offs: Iterable[float], verdicts: Iterable[str]) -> str:
@@ -64,6 +64,22 @@ def gaps(table: pd.DataFrame, tolerance: float) -> str:
         f"It is off by more than {tolerance}": far,
     }
     return "\n".join(f"- {title}: {'; '.join(found) if found else 'nowhere'}." for title, found in said.items())
+
+
+def trend(above: pd.DataFrame, below: pd.DataFrame) -> str:
+    """How the errors of `above` over those of `below`, on the same points, go with p, in one phrase without TeX.
+
+    For instance "0.24 times at p = 4096, and the gap widens with p: the ratio goes as p to the power −0.25 (…)". A gap
+    widens when `above` errs ever less; where the 95 % interval of the power holds 0, nothing is certain.
+
+    Raises:
+        ValueError: as `comparisons.ratio_law`.
+    """
+    last, law = comparisons.paired_ratio(above, below).iloc[-1], comparisons.ratio_law(above, below)
+    word = "widens" if law.beta_low > 0 else "closes" if law.beta_high < 0 else "neither widens nor closes for certain"
+    power = tables.interval(-law.beta, -law.beta_high, -law.beta_low)
+    at = f"{last.ratio:.2f} times at p = {last.p:.0f}, and the gap {word} with p"
+    return f"{at}: the ratio goes as p to the power {power}"
 
 
 def settings(table: pd.DataFrame, titles: Mapping[str, str]) -> dict[str, str]:
