@@ -41,6 +41,25 @@ def test_optimality_conditions_hold_for_any_rank_and_scale(n, rank, log_scale, s
     assert solution.residual == pytest.approx(boxqp.kkt_residual(gradient, solution.c).max(), abs=1e-9)
 
 
+def test_the_same_steps_without_numba(monkeypatch):
+    problems = [random_problem(n, n // 2 + 3, 1.0, n) for n in (1, 7, 40)]
+    compiled = [boxqp.boxqp(*problem) for problem in problems]
+    for name in ("kkt_residual", "_violations", "_among", "_step"):
+        function = getattr(boxqp, name)
+        monkeypatch.setattr(boxqp, name, getattr(function, "py_func", function))
+    for problem, expected in zip(problems, compiled, strict=True):
+        found = boxqp.boxqp(*problem)
+        np.testing.assert_allclose(found.c, expected.c, atol=1e-12)
+        assert found.factorisations == expected.factorisations
+
+
+def test_single_precision_is_taken_as_it_is():
+    matrix, q, start = (np.float32(values) for values in random_problem(9, 20, 1.0, 3))
+    found = boxqp.boxqp(matrix, q, start)
+    assert found.c.dtype == float
+    np.testing.assert_array_equal(found.c, boxqp.boxqp(*(v.astype(float) for v in (matrix, q, start))).c)
+
+
 def test_the_interior_point_method_stands_on_its_own():
     for seed, rank in ((0, 30), (1, 8)):
         matrix, q, _ = random_problem(25, rank, 1.0, seed)

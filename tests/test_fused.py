@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geocompress import fused, loops, networks
+from geocompress import fused, jit, networks
 
-pytestmark = pytest.mark.skipif(loops.numba is None, reason="numba is not installed (pip install geocompress[fast])")
+pytestmark = pytest.mark.skipif(jit.numba is None, reason="numba is not installed (pip install geocompress[fast])")
 
 SHAPES = st.tuples(st.integers(1, 30), st.integers(1, 600), st.integers(1, 13))
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}

@@ -15,17 +15,19 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from numpy import ndarray
 from scipy.linalg import lapack
 
 from geocompress.checks import Real, real
+from geocompress.jit import compiled
 
 Vector = Float[ndarray, " n"]
 Pair = Float[ndarray, "2 n"]
 
 # Share of the decrease promised by the slope that a Newton step has to bring (Armijo).
 SUFFICIENT = 1e-4
+TINY = np.finfo(float).tiny
 # Relative ridges, tried in turn, that a factorisation may add to the diagonal; the smallest is rounding.
 RIDGES = (1e-14, 1e-12, 1e-10)
 # How far A may be from symmetric and positive semi-definite, relative to its largest element: as far as single
@@ -43,9 +45,10 @@ class BoxQPSolution(NamedTuple):
     factorisations: int
 
 
+@compiled
 def kkt_residual(gradient: Vector, c: Vector) -> Vector:
     """How far each coordinate is from optimal: max(0, −g) where c = 0, max(0, g) where c = 1, |g| in between."""
-    return np.abs(gradient) * _free(gradient, c)
+    return np.abs(gradient) * np.where(gradient > 0, c > 0, c < 1)
 
 
 def boxqp(matrix: ndarray, q: ndarray, c: ndarray, *, tol: Real = 1e-9, check_convex: bool = True) -> BoxQPSolution:
@@ -68,6 +71,7 @@ def boxqp(matrix: ndarray, q: ndarray, c: ndarray, *, tol: Real = 1e-9, check_co
             not symmetric or has a negative eigenvalue, by more than 10⁻⁵ of its largest element (Grams in single
             precision are welcome). Found by one factorisation.
     """
+    matrix, q, c = (np.asarray(values, float) for values in (matrix, q, c))
     tol, n = real(tol, "tol", 0), len(q)
     if matrix.shape != (n, n) or c.shape != (n,):
         raise ValueError(f"boxqp: expected A ({n}, {n}) and c ({n},) for q ({n},), got {matrix.shape} and {c.shape}")
@@ -102,9 +106,35 @@ def _convex(matrix: ndarray) -> None:
         )
 
 
-def _free(gradient: Vector, c: Vector) -> Bool[ndarray, " n"]:
-    """Coordinates that no bound keeps from going downhill."""
-    return np.where(gradient > 0, c > 0, c < 1)
+@compiled
+def _violations(gradient, c, inside):
+    """Violations of all coordinates, the largest, and the largest of those inside."""
+    violation = kkt_residual(gradient, c)
+    return violation, violation.max(), (violation * inside).max()
+
+
+@compiled
+def _among(matrix, gradient, c, inside):
+    """The coordinates inside, their rows of A, their block of it, their multipliers and slopes."""
+    rows = np.nonzero(inside)[0]
+    columns = matrix[rows]
+    return rows, columns, np.ascontiguousarray(columns[:, rows]), c[rows], gradient[rows]
+
+
+@compiled
+def _step(rows, columns, start, slope, direction, c, gradient, inside):
+    """Move c, its gradient and who is inside by a Newton step; False if clipping spoilt it, and it ended early."""
+    end = np.minimum(np.maximum(start + direction, 0.0), 1.0)
+    ahead = gradient + np.dot(end - start, columns)
+    # The objective changes by ½ (end − start)·(gradient + ahead), without the cancellation of two objectives.
+    spoilt = np.dot(end - start, ahead[rows] + (1 - 2 * SUFFICIENT) * slope) > 0
+    if spoilt:
+        bound = np.where(direction > 0, 1.0, 0.0)
+        room = np.abs(bound - start) / np.maximum(np.abs(direction), TINY)
+        end = np.where(room <= room.min(), bound, start + room.min() * direction)
+        ahead = gradient + np.dot(end - start, columns)
+    c[rows], gradient[:], inside[rows] = end, ahead, (end > 0) & (end < 1)
+    return not spoilt
 
 
 def _active_set(matrix: ndarray, q: Vector, c: Vector, goal: float) -> BoxQPSolution:
@@ -115,42 +145,27 @@ def _active_set(matrix: ndarray, q: Vector, c: Vector, goal: float) -> BoxQPSolu
     it meets, and of the others one joins next. So a regular A is entered by all that it needs in a few steps; a
     singular one, which would send many at once to the wrong bounds, by single coordinates, whose steps descend.
     """
-    n, scale, c = len(q), _scale(matrix), _clipped(c)
+    n, scale, c = len(q), _scale(matrix), np.clip(c, 0.0, 1.0)
     gradient, inside = matrix.dot(c) - q, (c > 0) & (c < 1)
     joining = max(1, int(inside.sum()))
     for step in range(20 + 5 * n):
-        violation = kkt_residual(gradient, c)
-        if violation.max() <= goal:
+        violation, worst, worst_inside = _violations(gradient, c, inside)
+        if worst <= goal:
             gradient = matrix.dot(c) - q  # without the rounding of many steps
-            violation = kkt_residual(gradient, c)
-            if violation.max() <= goal:
-                return BoxQPSolution(c, float(violation.max()), step)
-        if (violation * inside).max() <= goal:
-            least = np.partition(violation, max(0, n - joining))[max(0, n - joining)]
-            inside |= violation >= max(goal, least)
-        rows = inside.nonzero()[0]
-        columns, start, slope = matrix.take(rows, axis=0), c.take(rows), gradient.take(rows)
-        factor = _cholesky(columns.take(rows, axis=1), scale)
+            violation, worst, worst_inside = _violations(gradient, c, inside)
+            if worst <= goal:
+                return BoxQPSolution(c, float(worst), step)
+        if worst_inside <= goal:
+            first = max(0, n - joining)
+            inside |= violation >= max(goal, np.partition(violation, first)[first])
+        rows, columns, block, start, slope = _among(matrix, gradient, c, inside)
+        factor = _cholesky(block, scale)
         if factor is None:
             break
         direction = lapack.dpotrs(factor, -slope, lower=1)[0]
-        end = _clipped(start + direction)
-        ahead = gradient + (end - start).dot(columns)
-        joining *= 2
-        # The objective changes by ½ (end − start)·(gradient + ahead), without the cancellation of two objectives.
-        if (end - start).dot(ahead.take(rows) + (1 - 2 * SUFFICIENT) * slope) > 0:
-            joining = 1
-            bound = (direction > 0).astype(float)
-            room = np.abs(bound - start) / np.maximum(np.abs(direction), np.finfo(float).tiny)
-            end = np.where(room <= room.min(), bound, start + room.min() * direction)
-            ahead = gradient + (end - start).dot(columns)
-        c[rows], gradient = end, ahead
-        inside[rows] = (end > 0) & (end < 1)
+        whole = _step(rows, columns, start, slope, direction, c, gradient, inside)
+        joining = 2 * joining if whole else 1
     return BoxQPSolution(c, float(kkt_residual(matrix.dot(c) - q, c).max()), step)
-
-
-def _clipped(c: Vector) -> Vector:
-    return np.minimum(np.maximum(c, 0.0), 1.0)  # np.clip takes twice as long on short vectors
 
 
 def _scale(matrix: ndarray) -> float:

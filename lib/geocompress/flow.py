@@ -146,7 +146,7 @@ class _Run:
         error = 0.0 if state.dt > 0 else math.inf  # a first step of no length has overflown
         while dt > shortest:
             tried = implicit.attempt(part, at, state.params, state.margins[rows], c[rows], dt)
-            c = c.index_put((rows,), tried.multipliers)
+            c = c.index_copy(0, rows, tried.multipliers)
             margins = self._margins(tried.params)
             fallen = (margins < 1).index_fill(0, rows, False)
             if bool(fallen.any()):  # though it was left out: in with it, and again
@@ -197,7 +197,7 @@ class _Run:
             self._look()
             self._wake(self.whole.network.distance(self.state.params, params))
         margins = self.awake.margins(self.whole.network.forward(params, self.awake.x))
-        return self.state.margins.index_put((self.rows,), margins)
+        return self.state.margins.index_copy(0, self.rows, margins)
 
     def _look(self) -> None:
         """Bring the margins of all points up to date."""
@@ -205,7 +205,7 @@ class _Run:
         if len(asleep):
             part = self.whole.among(asleep)
             margins = part.margins(part.network.forward(self.state.params, part.x))
-            self.state = replace(self.state, margins=self.state.margins.index_put((asleep,), margins))
+            self.state = replace(self.state, margins=self.state.margins.index_copy(0, asleep, margins))
 
     def _wake(self, speed: float) -> None:
         """Choose anew which points are awake, all margins being up to date; `speed` is the way of the last step."""

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from geocompress import loops
+from geocompress import jit, loops
 
 Params = dict[str, Tensor]
 FLOATS = (torch.float32, torch.float64)
@@ -28,7 +28,7 @@ WORTH = 2**18  # pairs of a point and a neuron that pay for one more thread
 
 def available(params: Params) -> bool:
     """True when numba is installed and the parameters are float32 or float64 on the CPU and ask for no gradient."""
-    return loops.numba is not None and all(
+    return jit.numba is not None and all(
         v.is_cpu and v.dtype in FLOATS and not v.requires_grad for v in params.values()
     )
 

@@ -6,30 +6,14 @@ both ends of a secant, twice the same where there is none.
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable
 
 import numpy as np
 
-try:
-    import numba
-except ImportError:
-    numba = None
+from geocompress.jit import compiled
 
 ROWS, COLUMNS = 4, 3  # points and columns of x̃ that share one reading of a tile; the loops are written out for these
 TILE, LANES = 256, 32  # neurons of a tile; the last one ends on a multiple of LANES, so that loops have no scalar rest
-
-
-def compiled(function: Callable) -> Callable:
-    """The function, compiled to run without the interpreter's lock, where numba is installed."""
-    function = inspect.unwrap(function)  # a type checker may have wrapped it, which numba cannot compile
-    # sums may be reordered and contracted, but nan keeps its meaning: a net that diverged says so
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz", "arcp"}}
-    try:
-        return numba.njit(function, cache=True, **options) if numba else function
-    except RuntimeError:  # numba found no place for its cache
-        return numba.njit(function, **options)
 
 
 @compiled
