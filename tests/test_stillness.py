@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from geocompress import batched, flow, frozen, networks, stillness, svc_checks, tasks
+from geocompress import batched, flow, frozen, implicit, networks, stillness, svc_checks, tasks
 from geocompress.states import State, Status
 
 NET = networks.OneHidden(d=5, width=200)
@@ -37,10 +37,10 @@ def test_points_that_contradict_each_other_end_the_run_and_are_all_named(seed, r
     assert end.conflicts.tolist() == [[rows[0], 64], [rows[1], 65]]
     assert all(s.conflicts is end.conflicts for s in path)
     assert end.loss >= 4 / 66 - 1e-9  # each pair costs two
-    since = next(s for s in path if s.t >= end.t / stillness.TIME)
-    margins, weights = moved(since, end)
-    assert margins <= 2 * stillness.MARGINS * 0.1
-    assert weights <= 2 * stillness.WEIGHTS
+    # which of the two ways `Status.STATIONARY` knows a run takes is a matter of rounding
+    at_once = end.t >= 1.5 * path[-2].t and max(moved(path[-2], end)) <= implicit.KKT_TOL
+    margins, weights = moved(next(s for s in path if s.t >= end.t / stillness.TIME), end)
+    assert at_once or (margins <= 2 * stillness.MARGINS * 0.1 and weights <= 2 * stillness.WEIGHTS)
 
 
 def test_a_plateau_before_a_burst_is_no_end():
