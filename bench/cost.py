@@ -23,7 +23,7 @@ from geocompress import boxqp, experiments
 from geocompress.networks import Jacobian, Linearisation, Network, Params
 
 BASE = {"p": 256, "width": 1000, "d": 5}
-BUDGET = 60.0  # seconds after which the short version begins with no further seed
+BUDGET = 40.0  # seconds after which the short version begins with no further seed
 GOALS = {(256, 1000): 0.6, (1024, 2000): 6.0, (4096, 4000): 300.0}  # (p, h): seconds allowed, d = 5
 QP_SHARE = 0.25
 PARTS = ("qp", "gram", "products", "looks")

@@ -287,7 +287,7 @@ def main() -> None:
     )
     if hasattr(os, "sched_setaffinity"):  # other libraries start as many threads as they see processors
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: chosen.threads])
-    rounds, budget = (9, math.inf) if chosen.full else (5, 12.0)
+    rounds, budget = (9, math.inf) if chosen.full else (5, 9.0)
     nets = [name for name in NETS if chosen.full or name != SLOWEST]
     rows = [row for name in nets for row in net_rows(name, 512, rounds, budget)]
     rows += closed_form_rows(2000, 15 if chosen.full else 5)

@@ -16,7 +16,7 @@ from geocompress.losses import SoftHinge
 from geocompress.states import Status
 
 GOALS = {300: 25.0, 1000: 300.0}  # p: seconds asked for on two cores
-LIMIT_SHORT, LIMIT_FULL = 20.0, 600.0
+LIMIT_SHORT, LIMIT_FULL = 8.0, 600.0
 RTOL = 1e-2
 
 

@@ -21,7 +21,7 @@ from common import NOT_MEASURED, arguments, interleaved, limit_threads, paired_r
 from geocompress import experiments, sweep
 
 ONE = (1, 1)  # jobs and threads of the plain way
-BUDGET = 8.0  # seconds for one p in the short version, after its first round
+BUDGET = 5.0  # seconds for one p in the short version, after its first round
 
 
 def train(p: int, width: int, seed: int, threads: int) -> int:

@@ -38,7 +38,7 @@ NEAR = 0.95  # margin at which the contenders are released
 RTOL, ATOL = 1e-2, 1e-5  # weights are of order 1 at the end and 1e-3 at the start (α = 1e-6 in its other units)
 FOREVER = 1e6  # mean-field time that no race comes near
 SIZES = {64: 1000, 256: 1000, 1024: 2000}  # width for each p
-LIMIT_SHORT, LIMIT_FULL = 4.0, 600.0  # seconds a contender
+LIMIT_SHORT, LIMIT_FULL = 2.0, 600.0  # seconds a contender
 FINE, COARSE = 1 / 8, 2  # tolerances of the reference, and of the second run, in units of the default ones
 TENTH = ", tolerances / 10"
 OWN, OWN_COARSE = "implicit in the multipliers", "the same at twice the tolerances"
