@@ -88,6 +88,10 @@ def test_claims_within_the_noise_are_undecided():
 def test_claims_without_rows_are_not_yet_run():
     assert image_claims.claims(rows(points=(50, 100))).verdict.tolist() == ["not yet run", "holds", "not yet run"]
     assert image_claims.claims(rows(seeds=1)).verdict.tolist() == ["not yet run", "not yet run", "holds"]
+    apart = rows()
+    apart = apart[(apart.method != "ntk_init") | (apart.seed > 3)]  # one seed in common
+    assert image_claims.claims(apart).verdict[0] == "not yet run"
+    assert image_claims.claims(apart[(apart.method != "network") | (apart.seed < 4)]).verdict[0] == "not yet run"
     assert image_claims.claims(rows().iloc[:0]).verdict.tolist() == ["not yet run"] * 3
 
 

@@ -166,14 +166,14 @@ def similarities(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 def _below_at(parts: Mapping[str, pd.DataFrame], at: Real) -> tuple[str, str, str]:
     claim = f"at $p$ = {at:g} the net errs less than its initial kernel, intervals over seeds disjoint"
-    table = error_by_method(pd.concat([parts["network"], parts["ntk_init"]]))
-    table = table[(table.p == at) & (table.seeds > 1)].set_index("method")
-    if len(table) < 2:
+    nets, kernels = (parts[name][parts[name].p == at] for name in ("network", "ntk_init"))
+    if len(set(nets.seed) & set(kernels.seed)) < 2:
         return claim, NOT_RUN, NOT_RUN
+    table = error_by_method(pd.concat([nets, kernels])).set_index("method")
     net, kernel = table.loc["network"], table.loc["ntk_init"]
     told = " against ".join(_error(line) for line in (net, kernel))
     below, above = bool(net.high < kernel.low), bool(net.low > kernel.high)
-    pair = comparisons.paired_ratio(*(parts[name][parts[name].p == at] for name in ("network", "ntk_init"))).iloc[0]
+    pair = comparisons.paired_ratio(nets, kernels).iloc[0]
     told += f", {net.seeds:.0f} seeds; on the same images {tables.interval(pair.ratio, pair.low, pair.high)} times"
     return claim, told, _verdict(below, above)
 

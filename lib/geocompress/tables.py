@@ -39,7 +39,7 @@ def html(words: pd.DataFrame) -> str:
         ValueError: as `plain`.
     """
     text = words.map(plain).rename(columns=plain)
-    return f'<div style="overflow-x: auto">{text.to_html(index=False, border=0, classes="table")}</div>'
+    return f'<div style="overflow-x: auto">{text.to_html(index=False, border=0, classes="table", justify="left")}</div>'
 
 
 def plain(text: str) -> str:
