@@ -110,17 +110,19 @@ def columns(x, v, w, end, secant, h, scale, omega, b, beta, first, last):
 
 @compiled
 def features(x, w, end, secant, h, activations, slopes, first, last):
-    """Rows of S (p, h) and of M β (p, h) for blocks of points."""
+    """Rows of S (p, h) and of M β (p, h) for blocks of points, each array written in one go along its rows."""
     slope, active = np.empty((ROWS, TILE), x.dtype), np.empty((ROWS, TILE), x.dtype)
-    half = x.dtype.type(0.5)
-    for t in range(len(w)):
-        width, readout = min(TILE, h - t * TILE), half * (w[t, -1] + end[t, -1])
-        for i in range(first * ROWS, last * ROWS, ROWS):
-            _bend(x, i, w, end, secant, t, width, slope, active)
+    readout, wide = x.dtype.type(0.5) * (w[:, -1] + end[:, -1]), activations.shape[1]
+    for i in range(first * ROWS, last * ROWS, ROWS):
+        for t in range(len(w)):
+            past = t * TILE
+            _bend(x, i, w, end, secant, t, min(TILE, h - past), slope, active)
+            real = min(TILE, wide - past)  # the padding stays out
             for r in range(ROWS):
-                s, m = activations[i + r, t * TILE :], slopes[i + r, t * TILE :]
-                for n in range(min(width, len(s))):  # the padding stays out
-                    s[n], m[n] = active[r, n], slope[r, n] * readout[n]
+                for n in range(real):
+                    activations[i + r, past + n] = active[r, n]
+                for n in range(real):
+                    slopes[i + r, past + n] = slope[r, n] * readout[t, n]
 
 
 @compiled
