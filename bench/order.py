@@ -1,9 +1,9 @@
 """Of what order is the step, does it follow the same flow as brute force, and does the tolerance show in the result?
 
 Smooth: a net whose neurons are switched on or off for good by large biases, so that no kink of a ReLU is crossed (an
-initialisation that crosses one after all is left out), over six points that meet the margin, leave it and slide on it. Error of the weights at a fixed time, from
-that of a run with a far smaller tolerance, against the number of steps: `order` is minus the slope in logarithms, one
-fit an initialisation, and should be near 2.
+initialisation that crosses one after all is left out), over six points that meet the margin, leave it and slide on it.
+Error of the weights at a fixed time, from that of a run with a far smaller tolerance, against the number of steps:
+`order` is minus the slope in logarithms, one fit an initialisation, and should be near 2.
 
 Brute force: small nets with all their kinks against explicit Euler at a tiny step. `error` is the largest difference of
 any margin at any step up to the end, margins counted up to the cap of 1.5 as the flow promises them. Euler's own error
