@@ -273,6 +273,14 @@ def test_a_diverging_network_is_reported_and_not_followed():
     assert bool(end.margins.isfinite().all())
 
 
+def test_a_step_that_overflows_is_taken_again_shorter():
+    x, y = data()
+    state = run()[3]
+    far = dataclasses.replace(state, dt=1e200)
+    *_, end = flow.hinge_flow(NET, NET.init(0), x, y, alpha=1e-6, start=far)
+    assert end.status is Status.FITTED
+
+
 def test_fitted_data_need_no_step():
     x, y = data()
     done = run()[-1]

@@ -111,6 +111,18 @@ def test_points_that_contradict_each_other_are_named_and_not_trained_for_ever(cl
     assert end.loss == pytest.approx(2 / 15, rel=1e-4)
     assert float(end.margins[0] + end.margins[14]) == pytest.approx(0, abs=1e-9)
     assert bool((end.margins[1:14] > 1 - 1e-3).all())
+    assert end.conflicts.tolist() == [[0, 14]]
+    assert {0, 14} <= set(end.pulling.tolist())
+
+
+def test_points_that_a_kernel_cannot_tell_apart_contradict_each_other():
+    """A kernel of x_1 alone; against all pairs."""
+    x = torch.tensor([[0.0, 1], [1, 1], [0, 2], [0, 3], [2, 0], [1, 5]], dtype=torch.float64)
+    y = torch.tensor([1.0, 1, -1, 1, -1, 1], dtype=torch.float64)
+    kernel = frozen.FrozenKernel(laplace(x[:, :1], x[:, :1]))
+    assert kernel.contradictions(y).tolist() == [[0, 2], [2, 3]]
+    assert kernel.contradictions(torch.ones_like(y)).shape == (0, 2)
+    assert not len(frozen.FrozenKernel(laplace(x, x)).contradictions(y))
 
 
 def test_alpha_is_the_unit_of_time_and_a_restart_gives_the_same_path():
@@ -161,6 +173,6 @@ def test_points_are_numbers_and_new_ones_rows_against_the_training_points():
     kernel = frozen.FrozenKernel(GRAM)
     with pytest.raises(ValueError, match=r"cross-Gram .* \(q, 10\), got \(3, 9\)"):
         kernel.forward(kernel.init(), GRAM[:3, :9])
-    for numbers in ([[10.0]], [[0.5]]):
+    for numbers in ([[10.0]], [[0.5]], [[-1.0]]):
         with pytest.raises(ValueError, match="its own points"):
             kernel.linearise(kernel.init(), torch.tensor(numbers, dtype=GRAM.dtype))

@@ -3,7 +3,7 @@
     min_c ½ cᵀ A c − qᵀ c   subject to 0 ≤ c ≤ 1,   A symmetric positive semi-definite.
 
 In the flow, A c − q is the vector of margins after the step minus the margin asked for, so every residual below is in
-margin units. In trainings of nets at most 34 coordinates were ever seen between the bounds at the answer, of up to 2247
+margin units. In trainings of nets at most 34 coordinates were ever seen between the bounds at the answer, of thousands
 (stripe, p ≤ 4096): what counts is to find out cheaply which. `bench/box_qp.py` compares with other solvers.
 
 Both bounds count here, the matrix is new at every step and small, and the last step's answer is nearly right. Without
@@ -102,7 +102,7 @@ def _convex(matrix: ndarray) -> None:
     if failed and (lowest := float(np.linalg.eigvalsh(matrix)[0])) < -PRECISION * size:
         raise ValueError(
             f"boxqp: expected a positive semi-definite A, got an eigenvalue of {lowest:.3g} at elements up to "
-            f"{size:.3g}; a corner of the box would pass for the minimum"
+            f"{size:.3g}, so a corner of the box would pass for the minimum; compute A in float64, or mend its elements"
         )
 
 

@@ -98,8 +98,8 @@ def stratified_error(
     stratum of mass w, points are drawn from the task's own distribution given s, so the estimate Σ_k w_k ē_k is
     unbiased whatever f is. A tenth of the points is a pilot that is thrown away; of the rest, half is shared by mass
     and half by w_k √(e_k (1 − e_k)) of the pilot (Neyman, J. R. Stat. Soc. 97, 558 (1934)). Its standard error is
-    √(Σ_k w_k² ē_k (1 − ē_k)/(n_k − 1)), at most √2 times that of as many plain points, and far less when errors are
-    close to the edges; read it with care below some ten errors, as with any sample.
+    √(Σ_k w_k² ē_k (1 − ē_k)/(n_k − 1)), at most √(1/0.45) ≈ 1.5 times that of as many plain points, and far less when
+    errors are close to the edges; read it with care below some ten errors, as with any sample.
 
     Args:
         task: a task whose coordinate is x_1 or |x_∥|.

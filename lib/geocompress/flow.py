@@ -45,7 +45,8 @@ def hinge_flow(
     """Follow Ẇ = −(h/α) ∂L/∂W with L = (1/p) Σ_μ max(0, 1 − y_μ F(x_μ)), F = α (f − f_0), until every margin is 1.
 
     Yields the state at t = 0 and after every accepted step; the last one carries the status that ended the run. The
-    caller may stop at any time, and may go on later by passing a state as `start`: the trajectory is the same.
+    caller may stop at any time, and may go on later by passing a state as `start`: the trajectory is the same. Only how
+    long nothing has moved is counted anew, so a run that never fits ends STATIONARY later if it is restarted.
 
     One step of length dt looks where the multipliers of the last step lead, takes the mean of the Jacobian on the way
     there (`Linearisation.secant`), and asks for multipliers that are consistent with the margins at the end of the

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from geocompress.checks import real
@@ -52,7 +52,7 @@ class FrozenKernel:
             raise ValueError(f"FrozenKernel: expected a Gram (p, p) with p ≥ 1, got {tuple(gram.shape)}")
         if not bool(gram.isfinite().all()):
             raise ValueError("FrozenKernel: the Gram must be finite; look for nan and inf in the points it came from")
-        rounding = 10 * len(gram) * torch.finfo(gram.dtype).eps * max(float(gram.diagonal().max()), 0.0)
+        rounding = self._rounding
         asymmetry = float((gram - gram.T).abs().max())
         if asymmetry > rounding:
             remedy = "average it with its transpose if that is rounding"
@@ -63,6 +63,25 @@ class FrozenKernel:
                 f"FrozenKernel: expected a positive semi-definite Gram, got an eigenvalue of {float(lowest):.3g} "
                 f"(rounding explains {-rounding:.1g}); compute it in float64, or use a kernel that is positive"
             )
+
+    def contradictions(self, y: Tensor) -> Int[Tensor, "n 2"]:
+        """Pairs of points with opposite labels that no function of the kernel tells apart: `State.conflicts` of a flow.
+
+        Those are Θ_μμ + Θ_νν = 2 Θ_μν to rounding; points that are not equal may be among them. `y`: labels (p,).
+        """
+        size, opposite = self.gram.diagonal(), torch.full((len(y),), len(y), device=y.device)
+        for row, label in enumerate(y):  # of each, the first that contradicts it
+            apart = (size + size[row] - 2 * self.gram[row]) > self._rounding
+            found = ((y != label) & ~apart).nonzero()
+            opposite[row] = found[0, 0] if len(found) else len(y)
+        rows = (opposite < len(y)).nonzero()[:, 0]
+        return torch.stack([rows, opposite[rows]], dim=1).sort(dim=1).values.unique(dim=0)
+
+    @property
+    def _rounding(self) -> float:
+        """What rounding may do to a sum of elements of the Gram."""
+        gram = self.gram
+        return 10 * len(gram) * torch.finfo(gram.dtype).eps * max(float(gram.diagonal().max()), 0.0)
 
     def init(self) -> dict[str, Float[Tensor, "..."]]:
         """Coefficients of zero: F starts at zero by definition, so any start is this one."""
@@ -92,7 +111,8 @@ class FrozenKernel:
 
     def _numbers(self, x: Tensor) -> Tensor:
         numbers = x.long()
-        if x.ndim != 2 or x.shape[1] != 1 or not torch.equal(numbers.to(x), x) or int(numbers.max()) >= len(self.gram):
+        in_range = bool(((numbers >= 0) & (numbers < len(self.gram))).all())
+        if x.ndim != 2 or x.shape[1] != 1 or not torch.equal(numbers.to(x), x) or not in_range:
             raise ValueError("FrozenKernel: trains on its own points only; pass x=kernel.points, or use `kernel_flow`")
         return numbers[:, 0]
 
@@ -169,7 +189,7 @@ def kernel_flow(
     """
     real(alpha, "alpha", 0)
     kernel = FrozenKernel(gram)
-    return hinge_flow(
+    states = hinge_flow(
         kernel,
         kernel.init(),
         kernel.points,
@@ -181,3 +201,5 @@ def kernel_flow(
         max_steps=max_steps,
         start=start,
     )
+    conflicts = kernel.contradictions(y)
+    return (replace(state, conflicts=conflicts) for state in states)

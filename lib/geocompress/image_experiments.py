@@ -124,7 +124,7 @@ def _trained(replica: ImageReplica, checkpoint: Path | None) -> tuple[State, flo
     start, t_star, before = None, None, 0.0
     recipe = f"{replica.config!r} by version {code_version()}"
     if checkpoint is not None and checkpoint.exists():
-        start, notes = states.load(checkpoint)
+        start, notes = states.load(checkpoint, replica.config.device)
         if notes["recipe"] != recipe:
             remedy = "name another file, or delete this one"
             raise ValueError(f"{checkpoint}: expected a training of {recipe}, got {notes['recipe']}; {remedy}")

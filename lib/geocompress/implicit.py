@@ -83,7 +83,7 @@ class Step(NamedTuple):
         Margins count up to `CAP`, since beyond they pull on nothing.
         """
         true, predicted = _array(margins), _array(self.predicted)
-        if not np.isfinite(true).all():
+        if not np.isfinite(true).all() or self.kkt == math.inf:
             return math.inf
         margin_error = float(np.abs(np.minimum(true, CAP) - np.minimum(predicted, CAP)).max())
         by_margin = max(margin_error, self.order_error / ORDER_BOUND) / problem.margin_tol
@@ -100,6 +100,8 @@ def attempt(problem: Problem, at: Linearisation, params: Params, margins: Tensor
     mean = at.secant(move(params, start, dt))
     c, slope, predicted, kkt, stiffness = _consistent_multipliers(problem, mean, margins, c, dt)
     params_end = move(params, slope, dt)
+    if kkt == math.inf:
+        return Step(params_end, c, predicted, kkt, math.inf, math.inf)
     state_error = 0.0
     if problem.state_tol < math.inf:
         state_error = dt * norm({k: slope[k] - start[k] for k in start}) / norm(params_end)
@@ -122,6 +124,8 @@ def _consistent_multipliers(
     looked, inside, stiffness = np.zeros(len(c), dtype=bool), (c > 0) & (c < 1), 0.0
     while True:
         gap = _array(predicted) - (1 + OVERSHOOT)
+        if not np.isfinite(gap).all():  # the step has overflown: to be refused, and tried shorter
+            return torch.from_numpy(c).to(margins), slope, predicted, math.inf, stiffness
         residual = kkt_residual(gap, c)
         joining = (residual > KKT_TOL) & ~looked
         if not joining.any():

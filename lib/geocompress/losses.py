@@ -1,4 +1,4 @@
-"""Smooth convex losses of the margin, as the flows of `smooth` and `flow.implicit_flow` take them."""
+"""Smooth convex losses of the margin, as the flows of `smooth` and `stiff` take them, and when these are over."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from geocompress.checks import real
+from geocompress.states import Status
 
 NEGLIGIBLE = 0.01  # multiplier at which a point hardly pulls any more
 
@@ -45,6 +46,24 @@ def checked(loss: object) -> Loss:
         got = f"the class {loss.__name__}; call it" if isinstance(loss, type) else f"{loss!r}; see losses.Loss"
         raise TypeError(f"loss: expected one like losses.SoftHinge(3.0), got {got}")
     return loss
+
+
+def status(loss: Loss, margins: Tensor, conflicts: Tensor, loss_tol: float) -> Status:
+    """How a run with a smooth loss stands, at these margins.
+
+    Points that contradict each other (`State.conflicts`) are never all fitted, and a soft hinge pushes the others for
+    ever. So the run is over, STATIONARY, when these are fitted; with the square loss, which fits none, it goes on.
+    """
+    mean = float(loss.value(margins).mean())
+    if not math.isfinite(mean):
+        return Status.DIVERGED
+    fitted = margins >= loss.fitted_margin
+    if bool(fitted.all()):
+        return Status.FITTED
+    if mean <= loss_tol:
+        return Status.LOSS_REACHED
+    over = len(conflicts) > 0 and bool(fitted.index_fill(0, conflicts.flatten(), True).all())
+    return Status.STATIONARY if over else Status.RUNNING
 
 
 @dataclass(frozen=True)

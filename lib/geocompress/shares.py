@@ -45,7 +45,7 @@ def choose(
 
     On a CPU: a process of one thread for each processor, since one training uses several threads badly, at every size
     that was measured (`bench/parallel.py`). Fewer processes where there are fewer points left, or where so many of the
-    largest runs do not fit into half of the memory. Batches of 1, since batches are slower there than runs one by one.
+    largest runs do not fit into half of the memory. Batches of 1: many in one set of tensors are for GPUs.
 
     On a GPU: one process, and as many runs in a batch as half of its free memory holds.
 

@@ -18,7 +18,7 @@ from scipy.integrate import RK23, OdeSolver
 from torch import Tensor
 
 from geocompress.checks import integer, real, training_data
-from geocompress.losses import Loss, checked
+from geocompress.losses import Loss, checked, status
 from geocompress.networks import Network, Params
 from geocompress.states import State, Status
 from geocompress.svc_checks import contradictions
@@ -42,8 +42,9 @@ def smooth_flow(
     """Follow Ẇ = −(h/α) ∂L/∂W with L = (1/p) Σ_μ ℓ(y_μ F(x_μ)), F = α (f − f_0), for a smooth convex loss ℓ.
 
     Yields the state at t = 0 and after every step; the last one carries the status that ended the run: FITTED (every
-    margin is at least `loss.fitted_margin`), LOSS_REACHED, MAX_TIME, MAX_STEPS, STALLED or DIVERGED. The caller may
-    stop at any time and go on from a state, with the same `params`.
+    margin is at least `loss.fitted_margin`), LOSS_REACHED, STATIONARY (every margin but those of contradicting points),
+    MAX_TIME, MAX_STEPS, STALLED or DIVERGED. The caller may stop at any time and go on from a state, with the same
+    `params`.
 
     What is integrated is the displacement W − W_0, in float64 on the CPU, with relative tolerance `rtol` per step and
     an absolute one of `rtol` times the smaller of two root-mean-square lengths: of W_0, and of the displacement that
@@ -130,18 +131,13 @@ class _Problem:
 
     def state(self, params: Params, t: float, step: int, dt: float) -> State:
         margins = self.margins(self._network.forward(params, self._x))
-        loss = float(self._loss.value(margins).mean())
-        status, c = self.status(margins, loss), -self._loss.slope(margins)
-        output_init, conflicts = self.output_init, self.conflicts
+        loss, c = float(self._loss.value(margins).mean()), -self._loss.slope(margins)
+        output_init, conflicts, status = self.output_init, self.conflicts, self.status(margins)
         return State(t, params, margins, c, loss, step, dt, 0.0, output_init, status, conflicts=conflicts)
 
-    def status(self, margins: Tensor, loss: float) -> Status:
-        """What margins and loss say of the run."""
-        if not math.isfinite(loss):
-            return Status.DIVERGED
-        if bool((margins >= self._loss.fitted_margin).all()):
-            return Status.FITTED
-        return Status.LOSS_REACHED if loss <= self._loss_tol else Status.RUNNING
+    def status(self, margins: Tensor) -> Status:
+        """What margins say of the run."""
+        return status(self._loss, margins, self.conflicts, self._loss_tol)
 
 
 def _states(
@@ -150,7 +146,7 @@ def _states(
     if start is None:
         begin = problem.state(problem._params, 0.0, 0, 0.0)
     else:
-        begin = replace(start, status=problem.status(start.margins, start.loss), conflicts=problem.conflicts)
+        begin = replace(start, status=problem.status(start.margins), conflicts=problem.conflicts)
     settings = {"rtol": problem.rtol, "atol": problem.atol}
     if start is not None and start.dt > 0:
         settings["first_step"] = min(start.dt, max_time - start.t)

@@ -24,7 +24,8 @@ class Status(enum.Enum):
     FITTED = "FITTED"  # every margin is at least 1; with the hinge loss the flow has then stopped by itself
     LOSS_REACHED = "LOSS_REACHED"  # a smooth loss, which never stops by itself, is as small as was asked
     # pulls cancel, see `State.pulling` and `State.conflicts`: nothing moves over a step of half the run's time, or,
-    # with the hinge loss, while its time grows a thousandfold (`stillness`)
+    # with the hinge loss, while its time grows a thousandfold (`stillness`); or, with a soft hinge, every point is
+    # fitted but those that contradict each other
     STATIONARY = "STATIONARY"
     MAX_TIME = "MAX_TIME"
     MAX_STEPS = "MAX_STEPS"
@@ -127,8 +128,10 @@ def save(state: State, path: Path, **notes: str | float | None) -> None:
     os.replace(partial, path)
 
 
-def load(path: Path) -> tuple[State, dict[str, str | float | None]]:
+def load(path: Path, device: str = "cpu") -> tuple[State, dict[str, str | float | None]]:
     """A state from a file of `save`, and the notes: what a flow takes as `start` to go on to the same trajectory.
+
+    The tensors go to `device`, wherever they were: it has to be that of the data.
 
     Raises:
         OSError: when it cannot be read.
@@ -136,7 +139,7 @@ def load(path: Path) -> tuple[State, dict[str, str | float | None]]:
     """
     written = io.BytesIO(path.read_bytes())
     try:
-        content = torch.load(written, weights_only=True)
+        content = torch.load(written, weights_only=True, map_location=device)
         state = content["state"] | {"status": Status(content["state"]["status"])}
         return State(**state), content["notes"]
     except (EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError) as error:

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from geocompress.checks import Real, Whole, integer, real, training_data
 from geocompress.implicit import Problem, move, norm
-from geocompress.losses import Loss, checked
+from geocompress.losses import Loss, checked, status
 from geocompress.multipliers import coasting, integrate
 from geocompress.networks import Jacobian, Network, Params
 from geocompress.states import State, Status
@@ -104,7 +104,7 @@ def stiff_flow(
         )
     output_init = network.forward(params, x) if start is None else start.output_init
     problem = Problem(network, x, y, alpha, output_init, margin_tol, math.inf, len(y))
-    run = _Run(problem, loss, order, inertia, loss_tol)
+    run = _Run(problem, loss, order, inertia, loss_tol, contradictions(x, y))
     return run.states(
         run.first(params) if start is None else replace(start, status=Status.RUNNING), max_time, max_steps
     )
@@ -133,6 +133,7 @@ class _Run:
     order: int
     inertia: float
     loss_tol: float
+    conflicts: Int[Tensor, "n 2"]
 
     def first(self, params: Params) -> State:
         """The state at t = 0, with a first step that moves no margin by more than one at the initial rate."""
@@ -145,8 +146,7 @@ class _Run:
 
     def states(self, state: State, max_time: float, max_steps: int) -> Iterator[State]:
         """The state now and after every step; the last one says why it is the last."""
-        conflicts = contradictions(self.problem.x, self.problem.y)
-        state = replace(state, status=self._status(state.margins, state.loss), conflicts=conflicts)
+        state = replace(state, status=self._status(state.margins), conflicts=self.conflicts)
         yield state
         while state.status is Status.RUNNING:
             if state.t >= max_time:
@@ -163,7 +163,7 @@ class _Run:
         dt = min(state.dt, longest)
         shortest = min(1e-10 * (state.t or state.dt), dt / 2)  # however little is left, it is tried
         at = self._frozen(state.params, state.velocity)
-        finite = True
+        finite = state.dt > 0 and bool(at.rate.isfinite().all())  # or the rate has overflown
         while dt > shortest:
             tried = self._attempt(state, at, dt)
             margins = None if tried is None else self.problem.margins(self._forward(tried.params))
@@ -177,7 +177,7 @@ class _Run:
                 after = self._state(tried.params, tried.velocity, margins, t, state.step + 1, longer)
                 if after.status is Status.RUNNING and dt >= state.t / 2 > 0 and self._at_rest(state, after):
                     after = replace(after, status=Status.STATIONARY)
-                return replace(after, conflicts=state.conflicts)
+                return after
             dt *= max(0.2, 0.8 * error**-0.5) if math.isfinite(error) else 0.2
             growth = 1.0
         return replace(state, status=Status.STALLED if finite else Status.DIVERGED)
@@ -226,10 +226,8 @@ class _Run:
 
     def _state(self, params: Params, velocity: Params | None, margins: Tensor, t: float, step: int, dt: float) -> State:
         loss, c = float(self.loss.value(margins).mean()), -self.loss.slope(margins)
-        status, output_init = self._status(margins, loss), self.problem.output_init
-        return State(t, params, margins, c, loss, step, dt, 0.0, output_init, status, velocity)
+        status, output_init = self._status(margins), self.problem.output_init
+        return State(t, params, margins, c, loss, step, dt, 0.0, output_init, status, velocity, self.conflicts)
 
-    def _status(self, margins: Tensor, loss: float) -> Status:
-        if bool((margins >= self.loss.fitted_margin).all()):
-            return Status.FITTED
-        return Status.LOSS_REACHED if loss <= self.loss_tol else Status.RUNNING
+    def _status(self, margins: Tensor) -> Status:
+        return status(self.loss, margins, self.conflicts, self.loss_tol)

@@ -26,6 +26,7 @@ from geocompress.screening import CAP
 from geocompress.states import State
 
 TIME = 1000.0  # growth of the time in which nothing may have moved
+STUCK = 30.0  # the same for a run that no step, however short, takes further: rounding has the last word there
 STEPS = 100  # accepted steps in it, at least; none for a run that has no step left to take
 MARGINS = 0.03  # change of a margin, counted up to `CAP`, that counts as none, in tolerances of a step
 WEIGHTS = 1e-4  # change of the weights that counts as none, relative to their norm
@@ -43,11 +44,11 @@ class Anchor:
         if since.t == 0 or self._moved(state):
             self.since = state
             return False
-        return self.rested(state) and state.step - since.step >= STEPS
+        return state.t >= TIME * since.t and state.step - since.step >= STEPS
 
     def rested(self, state: State) -> bool:
-        """True if all has stood still for a time that is long."""
-        return state.t >= TIME * self.since.t > 0
+        """True if all has stood still for long enough for a run that no step takes further."""
+        return state.t >= STUCK * self.since.t > 0
 
     def _moved(self, state: State) -> bool:
         since = self.since
@@ -82,11 +83,11 @@ class Anchors:
         """Which of the `accepted` replicas have stood still for long enough, with their times and steps now."""
         self.leaving = accepted & ((moved == 1) | (self.t == 0))
         self.t, self.step = np.where(self.leaving, t, self.t), np.where(self.leaving, step, self.step)
-        return accepted & self.rested(t) & (step - self.step >= STEPS)
+        return accepted & (t >= TIME * self.t) & (self.t > 0) & (step - self.step >= STEPS)
 
     def rested(self, t: Float[ndarray, " B"]) -> Bool[ndarray, " B"]:
-        """Which replicas have stood still for a time that is long."""
-        return (t >= TIME * self.t) & (self.t > 0)
+        """Which replicas have stood still for long enough for a run that no step takes further."""
+        return (t >= STUCK * self.t) & (self.t > 0)
 
     def follow(self, live: ndarray, params: Params, margins: Tensor) -> None:
         """New anchors, at the states now, for the replicas that the last call of `still` found to have moved."""
