@@ -69,7 +69,18 @@ def main() -> None:
             taken = row["seconds"] if row["outcome"] == Status.FITTED.value else math.inf
             checks.append(check(f"p = {row['p']}: seconds to margin 1 on every image", taken, at_most=GOALS[row["p"]]))
     source = image_experiments.ImageReplica(image_experiments.ImageConfig(task=task, p=20, test_size=1)).pool.source
-    report("images", measured, chosen, checks, alpha=2e-3, width=10, dtype="float32", rtol=RTOL, images=source)
+    report(
+        "images",
+        measured,
+        chosen,
+        checks,
+        alpha=2e-3,
+        width=10,
+        dtype="float32",
+        rtol=RTOL,
+        limit_s=limit,
+        images=source,
+    )
 
 
 if __name__ == "__main__":

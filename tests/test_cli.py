@@ -252,6 +252,17 @@ def test_failed_points_end_a_sweep_with_1_and_are_retried_on_request(kernels, ca
     assert cli.main(["status", "small"]) == 0
 
 
+def test_points_that_did_not_reach_their_end_end_a_sweep_with_1(kernels, capsys):
+    configs = grids.read(kernels / "small.yaml").configs
+    for config, status in zip(configs, ["MAX_ROUNDS"] * 2 + ["SEPARATED"] * (len(configs) - 2), strict=True):
+        row = {"key": store.key(config), "status": status, "error": None}
+        store.append("small", row, directory=kernels, required=())
+    assert cli.main(["sweep", "small", "--jobs", "1"]) == 1
+    told = capsys.readouterr()
+    assert "2 of 5 points did not end SEPARATED: 2 MAX_ROUNDS; curves leave them out" in told.err
+    assert "small.jsonl" in told.out
+
+
 PATIENCE_S = 300  # for a busy machine
 
 

@@ -119,6 +119,27 @@ def test_intervals_cover_the_truth_as_often_as_they_say(n_seeds):
     assert 0.44 <= hits[0.5] / replications <= 0.56
 
 
+@pytest.mark.parametrize("n_seeds", [3, 10])
+def test_intervals_over_whole_replicas_cover_the_truth(n_seeds):
+    """Replicas that are steep or flat as a whole, beside noise of every run; also the difference of two such curves."""
+    rng = np.random.default_rng(21)
+    replications, p, replica = 600, np.repeat(P_GRID, n_seeds), np.tile(np.arange(n_seeds), len(P_GRID))
+    hits = {"joint": 0, "independent": 0, "difference": 0}
+    for _ in range(replications):
+        shared = (p / 100.0) ** (0.15 * rng.standard_normal(n_seeds)[replica])
+        error, other = (shared * 0.8 * p**-beta * rng.lognormal(0, 0.1, len(p)) for beta in (9 / 13, 5 / 13))
+        fits = {"joint": exponents.fit_power_law(p, error, replica=replica, n_bootstrap=400)}
+        fits["independent"] = exponents.fit_power_law(p, error, n_bootstrap=400)
+        for name, fit in fits.items():
+            hits[name] += fit.beta_low <= 9 / 13 <= fit.beta_high
+        value, low, high = exponents.exponent_difference(p, error, other, replica=replica)
+        assert low <= value <= high
+        hits["difference"] += low <= 4 / 13 <= high
+    assert hits["independent"] / replications < 0.9
+    for name in ("joint", "difference"):
+        assert 0.91 <= hits[name] / replications <= 0.985, name
+
+
 def test_interval_shrinks_like_one_over_root_n():
     rng = np.random.default_rng(3)
     widths = {}

@@ -2,7 +2,6 @@
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 import pytest
 
 mpl.use("Agg")
@@ -79,16 +78,6 @@ def test_guide_passes_through_its_point(ax):
     y = figures.guide(ax, P, 0.5, (64, 8.0), label="√p").get_ydata()
     assert y[0] == pytest.approx(8)
     assert y[-1] == pytest.approx(16)
-
-
-def test_local_slopes_span_their_windows(ax):
-    rows = pd.DataFrame(
-        {"p_low": [64, 128], "p_high": [128, 256], "beta": [0.5, 0.6], "beta_low": 0.4, "beta_high": 0.7}
-    )
-    figures.local_slopes(ax, rows, 0.714, label="net")
-    across = ax.containers[0][2][0].get_segments()
-    np.testing.assert_allclose([segment[:, 0] for segment in across], [[64, 128], [128, 256]])
-    assert "prediction 0.714" in legend(ax)
 
 
 def test_points_in_plane_are_split_by_label(ax):

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import readme
+from geocompress import grids
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -44,6 +45,12 @@ def test_python_snippet(snippet):
 @pytest.mark.parametrize("line", SHELL)
 def test_shell_snippet(line):
     run(line.replace("make", "make -n", 1) if line.startswith(ELSEWHERE) else line, shell=True)
+
+
+@pytest.mark.parametrize("text", re.findall(r"^```yaml\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL))
+def test_grid_snippet(text, tmp_path):
+    (tmp_path / "mine.yaml").write_text(text)
+    assert len(grids.read(tmp_path / "mine.yaml").configs) > 1
 
 
 @pytest.mark.parametrize("place", re.findall(r"\]\(((?!https?:|#)[^)]+)\)", TEXT))

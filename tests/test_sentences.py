@@ -13,8 +13,8 @@ def test_gaps_name_each_gap_once_and_trace_what_is_off():
     apart, overlap, close, off = sentences.gaps(pd.DataFrame([GAP, far]), 0.08).splitlines()
     assert apart.endswith("above: Laplace kernel, $d = 5$.")
     assert overlap.endswith("not: Laplace kernel, $d = 10$.")
-    assert close == "- The difference is within 0.08 of its prediction: Laplace kernel, $d = 5$ (−0.01)."
-    assert "$d = 10$ (−0.20: the network is off its own exponent by −0.15, the kernel by +0.05)." in off
+    assert close == "- The difference is within 0.08 of its prediction: Laplace kernel, $d = 5$ (−0.008)."
+    assert "$d = 10$ (−0.200: the network is off its own exponent by −0.150, the kernel by +0.050)." in off
     assert sentences.gaps(pd.DataFrame([GAP]), 0.08).endswith("more than 0.08: nowhere.")
 
 
@@ -74,5 +74,11 @@ def test_a_metric_is_the_whole_story_only_where_errors_are_the_same():
     said = sentences.metric(table, titles)
     assert "without a trend: early in $d = 5$." in said
     assert "1.02 times as often as the machine told early (1 is within the error), 0.50 times as often" in said
-    assert "none of them" in sentences.metric(table[1:], titles)
+    assert "constant factor: none of them." in said
+    assert "without a trend: none of them." in sentences.metric(table[1:], titles)
+    factor = pd.DataFrame([line | {"held": 0, "last": 2.3, "last_low": 2.1, "last_high": 2.6}, other])
+    said = sentences.metric(factor, titles)
+    assert (
+        "without a trend: none of them. The same exponent, and errors that differ by a constant factor: early" in said
+    )
     assert sentences.metric(table[:0], titles) == "Not yet run."

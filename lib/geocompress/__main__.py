@@ -131,8 +131,8 @@ def find(name: str | None, file: Path | None, output: Path | None) -> tuple[grid
 def run_sweep(arguments: argparse.Namespace) -> int:
     """Go through what is left of a grid.
 
-    Return 2 for what is refused before anything is computed, 1 when points failed or the sweep was stopped by a lost
-    process or a full disk, 130 when it was interrupted.
+    Return 2 for what is refused before anything is computed, 1 when points failed or did not reach their end, or the
+    sweep was stopped by a lost process or a full disk, 130 when it was interrupted.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -162,6 +162,10 @@ def run_sweep(arguments: argparse.Namespace) -> int:
         told = f"{len(failed)} of {len(rows)} points failed, the first with {failed.error.iloc[0]}"
         return ended("sweep", f"{told}; --retry-failed computes them again", 1)
     print(path)
+    if len(other := rows[rows.status != grid.experiment.success]):
+        counts = ", ".join(f"{count} {status}" for status, count in other.status.value_counts().items())
+        told = f"{len(other)} of {len(rows)} points did not end {grid.experiment.success}: {counts}"
+        return ended("sweep", f"{told}; curves leave them out, `status {arguments.name}` lists them", 1)
     return 0
 
 

@@ -5,7 +5,6 @@ Every exponent here is fitted over the window of `curves.window`, as those of le
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,7 +13,7 @@ import pandas as pd
 from geocompress import exponents
 from geocompress.checks import Real
 from geocompress.curves import FINISHED, curves, verdict, window
-from geocompress.fits import PowerLawFit, fit_amplification, fit_power_law
+from geocompress.fits import PowerLawFit, exponent_difference, fit_amplification, fit_power_law
 
 LAZY = ("svc_laplace", "ntk_infinite")  # raw kernels that a network is held against
 GAP_TOLERANCE = 0.08  # a gap closer to its prediction than this is counted as predicted
@@ -36,9 +35,9 @@ def gap_table(rows: pd.DataFrame, kernels: Sequence[str] = LAZY) -> pd.DataFrame
 
     The window is that of the network, as far as the kernel was run there. Columns: task, d, kernel (its method), p_low,
     p_high, seeds, the two β as network and lazy with their 95 % intervals …_low and …_high, gap with its interval
-    (half-widths added in quadrature), predicted (`beta_feature` − `beta_lazy`), off (gap minus predicted), network_off
-    and lazy_off (each β minus its own prediction), disjoint (whether the interval of the network lies above that of the
-    kernel). One line for each task, dimension and kernel that was run beside a network.
+    (`fits.exponent_difference`: replicas are shared), predicted (`beta_feature` − `beta_lazy`), off (gap minus
+    predicted), network_off and lazy_off (each β minus its own prediction), disjoint (whether the interval of the
+    network lies above that of the kernel). One line for each task, dimension and kernel that was run beside a network.
     """
     found, lines = curves(rows), []
     kinds = sorted({(task, d) for task, d, name in found if name == "network"})
@@ -52,13 +51,12 @@ def gap_table(rows: pd.DataFrame, kernels: Sequence[str] = LAZY) -> pd.DataFrame
         net, other = (
             fit_power_law(part.p, part[name], replica=part.seed) for name in ("test_error", "test_error_kernel")
         )
-        gap, d_parallel = net.beta - other.beta, int(part.d_parallel.iloc[0])
-        low = gap - math.hypot(net.beta - net.beta_low, other.beta_high - other.beta)
-        high = gap + math.hypot(net.beta_high - net.beta, other.beta - other.beta_low)
+        d_parallel = int(part.d_parallel.iloc[0])
+        gap = exponent_difference(part.p, part.test_error, part.test_error_kernel, replica=part.seed)
         fits = (value for law in (net, other) for value in (law.beta, law.beta_low, law.beta_high))
         span = int(part.p.min()), int(part.p.max()), part.seed.nunique()
         expected = exponents.beta_feature(d, d_parallel) - exponents.beta_lazy(d)
-        lines.append((task, d, kernel, *span, *fits, gap, low, high, expected))
+        lines.append((task, d, kernel, *span, *fits, *gap, expected))
     table = pd.DataFrame(lines, columns=list(GAPS))
     lazy_off = table.lazy - [exponents.beta_lazy(d) for d in table.d]
     table = table.assign(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from geocompress.checks import Real, Whole, integer, real
-from geocompress.fits import PowerLawFit, fit_amplification, fit_power_law, local_slopes
+from geocompress.fits import PowerLawFit, exponent_difference, fit_amplification, fit_power_law, local_slopes
 
 __all__ = [
     "LayerExponents",
@@ -19,6 +19,7 @@ __all__ = [
     "beta_feature",
     "beta_lazy",
     "compression_gain",
+    "exponent_difference",
     "fit_amplification",
     "fit_power_law",
     "layer_exponents",

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
@@ -133,22 +132,6 @@ def learning_curve(
         drop = 0.6 * np.min(error / (error[0] * (p / p[0]) ** -prediction))
         guide(ax, p, -prediction, (p[0], drop * error[0]), label=f"predicted slope −{prediction:.3f}", colour=colour)
     ax.set(xlabel="number of training points $p$", ylabel="test error $\\varepsilon$")
-    return ax
-
-
-def local_slopes(ax: Axes, rows: pd.DataFrame, prediction: Real | None = None, *, label: str | None = None) -> Axes:
-    """Exponent octave by octave: rows of `exponents.local_slopes`, each over its window, with the prediction as a line.
-
-    `rows` has the columns p_low, p_high, beta, beta_low, beta_high.
-    """
-    middle = np.sqrt(rows["p_low"] * rows["p_high"])
-    bars = np.stack([rows["beta"] - rows["beta_low"], rows["beta_high"] - rows["beta"]])
-    reach = np.stack([middle - rows["p_low"], rows["p_high"] - middle])
-    ax.errorbar(middle, rows["beta"], bars, reach, fmt="o", capsize=3, label=label)
-    if prediction is not None:
-        ax.axhline(prediction, color="0.4", linestyle="--", label=f"prediction {prediction:.3f}")
-    ax.set(xscale="log", xlabel="number of training points $p$", ylabel="local exponent $\\beta$")
-    plain_powers(ax, np.unique(rows[["p_low", "p_high"]]))
     return ax
 
 

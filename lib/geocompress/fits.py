@@ -15,6 +15,7 @@ from scipy.special import ndtri, stdtrit
 
 from geocompress.checks import Real, Whole, integer, real
 
+BOOTSTRAP = 2000  # resamples of an interval
 Numbers = ArrayLike | Real  # one number, or anything numpy makes an array of
 
 
@@ -50,7 +51,7 @@ def fit_power_law(
     error: Numbers,
     *,
     replica: Numbers | None = None,
-    n_bootstrap: Whole = 2000,
+    n_bootstrap: Whole = BOOTSTRAP,
     confidence: Real = 0.95,
     seed: Whole = 0,
 ) -> PowerLawFit:
@@ -103,13 +104,30 @@ def fit_amplification(p: Numbers, amplification: Numbers, **settings: Any) -> Po
     )
 
 
+def exponent_difference(
+    p: Numbers, error: Numbers, other: Numbers, *, replica: Numbers, confidence: Real = 0.95
+) -> tuple[float, float, float]:
+    """β of one curve minus β of another, with its interval, where both methods ran on the same replicas.
+
+    Both slopes are those of `fit_power_law`. Replicas are resampled, each with what both methods made of it, so that
+    what is hard for both drops out of the interval. One entry per run: `error` and `other` belong to p and `replica`.
+
+    Raises:
+        TypeError, ValueError: as `fit_power_law`.
+    """
+    confidence = real(confidence, "confidence", 0, 1)
+    p_values, mean, n_runs, deviations = _resampled(p, error, replica, BOOTSTRAP, 0)
+    _, mean_other, _, deviations_other = _resampled(p, other, replica, BOOTSTRAP, 0)  # the same draws
+    return _slope(p_values, mean / mean_other, n_runs, deviations - deviations_other, confidence, joint=True)
+
+
 def local_slopes(
     p: Numbers,
     error: Numbers,
     *,
     replica: Numbers | None = None,
     octaves: Real = 1,
-    n_bootstrap: Whole = 2000,
+    n_bootstrap: Whole = BOOTSTRAP,
     confidence: Real = 0.95,
     seed: Whole = 0,
 ) -> pd.DataFrame:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -132,12 +132,11 @@ class KernelMachine:
         return self.svc.decision(self.config.seen(x))
 
 
-def fit_kernel(config: KernelConfig, *, start: Tensor | None = None, memory_gb: Real = MEMORY_GB) -> KernelMachine:
+def fit_kernel(config: KernelConfig, *, memory_gb: Real = MEMORY_GB) -> KernelMachine:
     """Train the machine of a configuration.
 
     Args:
         config: what to train.
-        start: row numbers (s,) likely to be support vectors, as those of a smaller p of the same seed.
         memory_gb: budget in 10⁹ bytes; it changes the result by rounding only.
 
     Raises:
@@ -146,9 +145,7 @@ def fit_kernel(config: KernelConfig, *, start: Tensor | None = None, memory_gb: 
     x, y = tasks.by_name(config.task, config.d).sample(config.p, config.seeds["data"])
     x = config.seen(x)
     began = time.perf_counter()
-    svc = classifiers.hard_margin_svc(
-        METHODS[config.method].kernel, x, y.to(x.device), start=start, memory_gb=memory_gb
-    )
+    svc = classifiers.hard_margin_svc(METHODS[config.method].kernel, x, y.to(x.device), memory_gb=memory_gb)
     return KernelMachine(config, svc, time.perf_counter() - began)
 
 
@@ -169,29 +166,32 @@ def train_kernel(config: KernelConfig, *, memory_gb: Real = MEMORY_GB) -> dict[s
     Raises:
         TypeError, ValueError: as `fit_kernel`.
     """
-    return _row(config, None, memory_gb)[0]
-
-
-def train_nested(configs: Iterable[KernelConfig], *, memory_gb: Real = MEMORY_GB) -> Iterator[dict[str, Any]]:
-    """Yield the rows of one learning curve, p growing, each fit started from the support vectors of the one before.
-
-    The rows are those of `train_kernel` to rounding, since the machine is unique. A start replaces the nested sets of
-    `hard_margin_svc`, which already look at half of the points first, so it saves little: about 15 % of a fit at
-    p = 32 768 where p doubles, nothing below 10⁴. A sweep, whose points are computed apart, loses no more than that.
-
-    Raises:
-        TypeError, ValueError: configurations that differ in more than p and λ, at the first row; or as `fit_kernel`.
-    """
-    configs = sorted(configs, key=lambda config: config.p)
-    if len(curves := {replace(config, p=2, amplification=None) for config in configs}) > 1:
-        raise ValueError(
-            f"train_nested: expected configurations of one curve, which differ in p and amplification only, got "
-            f"{len(curves)} curves; call it once for each"
-        )
-    support = None
-    for config in configs:
-        row, support = _row(config, support, memory_gb)
-        yield row
+    about = store.provenance(device=config.device, dtype=torch.float64)
+    machine = fit_kernel(config, memory_gb=memory_gb)
+    task, svc = tasks.by_name(config.task, config.d), machine.svc
+    began = time.perf_counter()
+    estimate = precise_error(task, machine.decision, config.test_size, config.seeds["test"])
+    amplification = config.imposed if task.d_perp else math.nan
+    return {
+        "experiment": "kernel",
+        **store.describe(config),
+        "d_parallel": task.d_parallel,
+        "regime": "kernel",
+        **dict.fromkeys(("width", "alpha", "t_star", "steps"), None),
+        "test_error": estimate.error,
+        "test_error_se": estimate.standard_error,
+        "test_points": estimate.points,
+        **dict.fromkeys(("lambda_max", "lambda_end"), amplification),
+        "support": len(svc.support),
+        "layer_width": classifiers.layer_width(task, svc.x),  # compression leaves x_∥ as it is
+        "layer_charge": classifiers.layer_charge(svc.a),
+        "layer_spacing": classifiers.layer_spacing(svc.x),
+        **{name: getattr(svc, name) for name in ("bias", "violation", "gap", "rounds", "pivots")},
+        "status": svc.ending.value,
+        "wall_s": machine.wall_s,
+        "test_s": time.perf_counter() - began,
+        **about,
+    }
 
 
 def precise_error(task: Task, decision: Callable[[Tensor], Tensor], plain_points: Whole, seed: Whole) -> ErrorEstimate:
@@ -217,34 +217,3 @@ def precise_error(task: Task, decision: Callable[[Tensor], Tensor], plain_points
         goal = min(look.error * (1 - look.error) / plain_points, (RELATIVE * look.error) ** 2)
         points = min(points, RESERVE * look.points * variance / goal)
     return classifiers.stratified_error(task, decision, math.ceil(max(least, points)), fresh_seed)
-
-
-def _row(config: KernelConfig, start: Tensor | None, memory_gb: Real) -> tuple[dict[str, Any], Tensor]:
-    """The row of a configuration, and the training rows of its support vectors."""
-    about = store.provenance(device=config.device, dtype=torch.float64)
-    machine = fit_kernel(config, start=start, memory_gb=memory_gb)
-    task, svc = tasks.by_name(config.task, config.d), machine.svc
-    began = time.perf_counter()
-    estimate = precise_error(task, machine.decision, config.test_size, config.seeds["test"])
-    amplification = config.imposed if task.d_perp else math.nan
-    row = {
-        "experiment": "kernel",
-        **store.describe(config),
-        "d_parallel": task.d_parallel,
-        "regime": "kernel",
-        **dict.fromkeys(("width", "alpha", "t_star", "steps"), None),
-        "test_error": estimate.error,
-        "test_error_se": estimate.standard_error,
-        "test_points": estimate.points,
-        **dict.fromkeys(("lambda_max", "lambda_end"), amplification),
-        "support": len(svc.support),
-        "layer_width": classifiers.layer_width(task, svc.x),  # compression leaves x_∥ as it is
-        "layer_charge": classifiers.layer_charge(svc.a),
-        "layer_spacing": classifiers.layer_spacing(svc.x),
-        **{name: getattr(svc, name) for name in ("bias", "violation", "gap", "rounds", "pivots")},
-        "status": svc.ending.value,
-        "wall_s": machine.wall_s,
-        "test_s": time.perf_counter() - began,
-        **about,
-    }
-    return row, svc.support

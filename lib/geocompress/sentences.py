@@ -49,11 +49,11 @@ def gaps(table: pd.DataFrame, tolerance: float) -> str:
     apart = [name for name, yes in zip(names, table.disjoint, strict=True) if yes]
     overlap = [name for name in names if name not in apart]
     close = [
-        f"{name} ({tables.signed(off)})" for name, off in zip(names, table.off, strict=True) if abs(off) <= tolerance
+        f"{name} ({tables.signed(off, 3)})" for name, off in zip(names, table.off, strict=True) if abs(off) <= tolerance
     ]
     far = [
-        f"{name} ({tables.signed(line.off)}: the network is off its own exponent by "
-        f"{tables.signed(line.network_off)}, the kernel by {tables.signed(line.lazy_off)})"
+        f"{name} ({tables.signed(line.off, 3)}: the network is off its own exponent by "
+        f"{tables.signed(line.network_off, 3)}, the kernel by {tables.signed(line.lazy_off, 3)})"
         for name, line in zip(names, table.itertuples(), strict=True)
         if abs(line.off) > tolerance
     ]
@@ -101,13 +101,18 @@ def settings(table: pd.DataFrame, titles: Mapping[str, str]) -> dict[str, str]:
 def metric(table: pd.DataFrame, titles: Mapping[str, str]) -> str:
     """Whether a compression put into the kernel makes the network's errors, as sentences; see `tables.metric_in_words`.
 
-    It does where the interval of the ratio holds 1 at every p of the window and the ratio has no trend in p.
+    It does where the interval of the ratio holds 1 at every p of the window and the ratio has no trend in p. Without a
+    trend alone it makes the network's exponent, and errors that differ by a factor.
     """
     if not len(table):
         return "Not yet run."
-    yes = table[(table.held == table.points) & (table.verdict == "agrees")]
-    told = [f"{titles[line.told]} in $d = {line.d}$" for line in yes.itertuples()]
-    said = [f"The same errors at every $p$ of the window, without a trend: {', '.join(told) or 'none of them'}."]
+    flat = table.verdict == "agrees"
+    kinds = {"The same errors at every $p$ of the window, without a trend": flat & (table.held == table.points)}
+    kinds |= {"The same exponent, and errors that differ by a constant factor": flat & (table.held < table.points)}
+    said = []
+    for title, chosen in kinds.items():
+        told = [f"{titles[line.told]} in $d = {line.d}$" for line in table[chosen].itertuples()]
+        said.append(f"{title}: {', '.join(told) or 'none of them'}.")
     for (d, p), group in table.groupby(["d", "p_high"]):
         words = [
             f"{line.last:.2f} times as often as the machine told {titles[line.told]}"
