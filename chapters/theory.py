@@ -184,9 +184,10 @@ omega, b = np.eye(1, d) * fastest.omega_1, np.array([fastest.b])
 rows = []
 for p_field, seed in itertools.product([64, 256, 1024, 4096], range(200)):
     moments = neuron.EmpiricalField(*task.sample(p_field, seed))(omega, b)
-    rows.append((p_field, moments.yx[0, 0] ** 2, (moments.yx[0, 1:] ** 2).mean()))
-field = pd.DataFrame(rows, columns=["p", "along", "across"])
-fit_along, fit_across = (exponents.fit_power_law(field.p, field[name]) for name in ("along", "across"))
+    rows.append((p_field, moments.yx[0, 0] ** 2, (moments.yx[0, 1:] ** 2).mean(), seed))
+field = pd.DataFrame(rows, columns=["p", "along", "across", "seed"])
+fits = (exponents.fit_power_law(field.p, field[name], replica=field.seed) for name in ("along", "across"))
+fit_along, fit_across = fits
 for name, fit in (("along", fit_along), ("across", fit_across)):
     for end in ("beta", "beta_low", "beta_high"):
         glue(f"theory_{name}_{end}", float(getattr(fit, end)) / 2, display=False)
@@ -359,7 +360,9 @@ for p_run, seed in itertools.product(p_grid, range(n_seeds)):
             reading.setdefault("first", compression.amplification(state.params, 1))
         if share >= 0.1:
             break
-    rows.append({"p": p_run, **reading, "star": compression.amplification(state.params, 1), "t_star": state.t})
+    rows.append(
+        {"p": p_run, "seed": seed, **reading, "star": compression.amplification(state.params, 1), "t_star": state.t}
+    )
 runs = pd.DataFrame(rows)
 
 # %% tags=["nbval-check-output"]
@@ -367,7 +370,7 @@ runs = pd.DataFrame(rows)
 p_sorted = sorted(set(p_grid))
 large = runs[runs.p >= p_sorted[1 if len(p_sorted) > 2 else 0]]  # a slope needs two p
 for reading, rows in {"first": runs, "star": runs, "large": large.assign(large=large["first"])}.items():
-    fit = exponents.fit_amplification(rows.p, rows[reading])
+    fit = exponents.fit_amplification(rows.p, rows[reading], replica=rows.seed)
     ratio = (rows.p / rows[reading] ** 2).mean() ** -0.5
     for name, value in (("slope", -fit.beta), ("low", -fit.beta_high), ("high", -fit.beta_low), ("ratio", ratio)):
         glue(f"theory_{reading}_{name}", float(value), display=False)
@@ -560,14 +563,14 @@ for (p_run, factor), seed in itertools.product(sorted(grid), range(n_seeds)):
     svc = SVC(kernel="precomputed", C=1e10).fit(gram, labels)
     layer = np.abs(points[svc.support_, :1] - np.array(kernel_task.edges)).min(axis=1).mean()
     spacing = np.sort(cdist(points[svc.support_], points[svc.support_]), axis=1)[:, 1].mean()
-    rows.append((p_run, factor, np.mean(svc.predict(gram_test) != y_test), layer, spacing))
-kernel = pd.DataFrame(rows, columns=["p", "factor", "error", "layer", "spacing"])
+    rows.append((p_run, factor, np.mean(svc.predict(gram_test) != y_test), layer, spacing, seed))
+kernel = pd.DataFrame(rows, columns=["p", "factor", "error", "layer", "spacing", "seed"])
 
 # %% tags=["nbval-check-output"]
 # tolerance: 0.08
 raw, imposed = kernel[kernel.factor == 1], kernel[kernel.p == p_fixed]
-fits = {"error": exponents.fit_power_law(raw.p, raw.error), "layer": exponents.fit_power_law(raw.p, raw.layer)}
-fits["gain"] = exponents.fit_power_law(imposed.factor, imposed.error)
+fits = {name: exponents.fit_power_law(raw.p, raw[name], replica=raw.seed) for name in ("error", "layer")}
+fits["gain"] = exponents.fit_power_law(imposed.factor, imposed.error, replica=imposed.seed)
 predicted = {"error": exponents.beta_lazy(d_kernel), "layer": exponents.beta_lazy(d_kernel)}
 predicted["gain"] = exponents.compression_gain(d_kernel)
 for name, fit in fits.items():
@@ -706,9 +709,9 @@ for p_run, seed in itertools.product(p_kernel, range(n_seeds)):
     stretch = np.array([1.0] + [1 / factor] * (d_kernel - 1))
     gram, gram_test = (-cdist(some * stretch, points * stretch) for some in (points, x_test))
     svc = SVC(kernel="precomputed", C=1e10).fit(gram, labels)
-    rows.append((p_run, np.mean(svc.predict(gram_test) != y_test)))
-compressed = pd.DataFrame(rows, columns=["p", "error"])
-fit_compressed = exponents.fit_power_law(compressed.p, compressed.error)
+    rows.append((p_run, np.mean(svc.predict(gram_test) != y_test), seed))
+compressed = pd.DataFrame(rows, columns=["p", "error", "seed"])
+fit_compressed = exponents.fit_power_law(compressed.p, compressed.error, replica=compressed.seed)
 for end, value in (("", fit_compressed.beta), ("_low", fit_compressed.beta_low), ("_high", fit_compressed.beta_high)):
     glue(f"theory_compressed{end}", float(value), display=False)
 print(f"exponent {fit_compressed.beta:.2f}, predicted {exponents.beta_feature(d_kernel, 1):.2f}")
