@@ -29,6 +29,8 @@ test_size = 1000
 shown = 14  # images of a strip
 device = "cpu"
 published = "mnist"
+published_alpha = 2e-3  # of the published learning curves
+published_tol = 0.5
 published_stripe = "stripe-ntk"
 d_stripe = 5
 p_alpha = 200  # of the published runs at several α and with momentum
@@ -48,7 +50,8 @@ import pandas as pd
 from IPython.display import Markdown
 from myst_nb import glue
 
-from geocompress import comparisons, curves, deformations, figures, image_claims, image_experiments, image_figures
+from geocompress import benchmarks, comparisons, curves, deformations, figures, image_claims, image_experiments
+from geocompress import image_figures
 from geocompress import input_gradients, ntk_experiments, spectrum, store, tables
 from geocompress.mnas import MnasCNN
 from geocompress.tangents import frozen_machine
@@ -254,12 +257,12 @@ print(f"network: {errors['network']:.3f}")
 # %% tags=["hide-input"]
 rows = store.load(published, missing_ok=True)
 paths = rows  # other orders and tolerances as well
-rows = rows[(rows.order == 1) & (rows.margin_tol == margin_tol)] if len(rows) else rows
+rows = rows[(rows.order == 1) & (rows.margin_tol == published_tol)] if len(rows) else rows
 every = image_experiments.by_method(rows) if len(rows) else rows
 told = image_claims.left_out(every).replace("$", "") if len(rows) else image_claims.NOT_RUN  # glued text is plain
 glue("mnist_left_out", told, display=False)
 every = every[every.status.isin(curves.FINISHED)] if len(rows) else every
-flow = every[(every.alpha == alpha) & (every.inertia == 0)] if len(rows) else every
+flow = every[(every.alpha == published_alpha) & (every.inertia == 0)] if len(rows) else every
 glue("mnist_made", store.origin(rows) if len(rows) else image_claims.NOT_RUN, display=False)
 told = f"{len(rows)} trainings, p = {rows.p.min()} to {rows.p.max()}" if len(rows) else image_claims.NOT_RUN
 glue("mnist_runs", told, display=False)
@@ -326,7 +329,8 @@ if len(watched):
 
 # %% tags=["hide-input"]
 lines = image_claims.trainings_in_words(rows[rows.p == p_alpha]) if len(rows) else pd.DataFrame()
-momentum = image_claims.momentum_in_words(watched[watched.alpha == alpha]) if len(watched) else image_claims.NOT_RUN
+momentum = watched[watched.alpha == published_alpha] if len(watched) else watched
+momentum = image_claims.momentum_in_words(momentum) if len(momentum) else image_claims.NOT_RUN
 glue("mnist_momentum", momentum, display=False)
 Markdown(tables.markdown(lines) if len(lines) else "Not yet run.")
 
@@ -347,9 +351,9 @@ Markdown(tables.markdown(lines) if len(lines) else "Not yet run.")
 # What do order, tolerance and momentum change? Published trainings of the same images, by their settings:
 
 # %% tags=["hide-input"]
-tried = paths[(paths.alpha == alpha) & ((paths.order != 1) | (paths.margin_tol != margin_tol))] if len(paths) else paths
+paths = paths[paths.alpha == published_alpha] if len(paths) else paths
+tried = paths[(paths.order != 1) | (paths.margin_tol != published_tol)] if len(paths) else paths
 alike = paths.merge(tried[["p", "seed"]].drop_duplicates()) if len(tried) else tried
-alike = alike[alike.alpha == alpha] if len(alike) else alike
 found = image_claims.trainings_in_words(alike, by=("p", "order", "margin_tol", "inertia")) if len(alike) else alike
 Markdown(tables.markdown(found) if len(found) else "Not yet run.")
 
@@ -358,6 +362,40 @@ Markdown(tables.markdown(found) if len(found) else "Not yet run.")
 # but **it is not the resolved gradient flow**, and where lines of one $p$ differ by more than their intervals the path
 # matters. What does not depend on the path is the start, the initial kernels.
 #
+# ### What does it cost?
+#
+# A training takes tens of steps, each with one Gram of all images. The explicit integrator of `smooth` has to follow what
+# relaxes fastest. Both from the same weights, until every image has margin 1 or time is up:
+
+# %% tags=["hide-input"]
+speed = benchmarks.load("images")
+columns = {"p": ("$p$", ".0f"), "solver": ("solver", ""), "seconds": ("seconds", ".1f"), "steps": ("steps", ".0f")}
+columns |= {"unfitted": ("unfitted images", ".0f"), "loss": ("loss", ".3f")}
+for name, value in {"origin": speed.origin, "images": speed.about["images"]}.items():
+    glue(f"mnist_speed_{name}", value, display=False)
+glue("mnist_speed_limit", float(speed.about["limit_s"]), display=False)
+Markdown(tables.markdown(speed.rows, columns))
+
+# %% [markdown]
+# On {glue:text}`mnist_speed_images`; measured {glue:text}`mnist_speed_origin`. The explicit integrator was stopped after
+# {glue:text}`mnist_speed_limit:.0f` s. Most of a step are passes through the net. Is there a faster way to write these? The
+# gradient of the sum of all outputs, by other formulations of the same layers:
+
+# %% tags=["hide-input"]
+gradient = benchmarks.load("cnn")
+columns = {"formulation": ("formulation", ""), "block": ("images at a time", ".0f")}
+columns |= {"ms_per_image": ("ms an image", ".2f"), "ratio_to_library": ("times the library's", ".2f")}
+glue("mnist_gradient_origin", gradient.origin, display=False)
+glue("mnist_gradient_p", float(gradient.about["p"]), display=False)
+Markdown(tables.markdown(gradient.rows, columns))
+
+# %% [markdown]
+# For {glue:text}`mnist_gradient_p:.0f` images of 28 × 28; measured {glue:text}`mnist_gradient_origin`. And what had been promised:
+
+# %% tags=["hide-input"]
+Markdown(tables.markdown(benchmarks.promises(["images", "cnn"])))
+
+# %% [markdown]
 # ## What does each layer learn to ignore?
 #
 # A digit whose strokes are moved a little is the same digit. {cite:t}`petrini2021relative` compare what a smooth
@@ -378,7 +416,7 @@ for moment, params in at.items():
     stability[moment] = [
         list(deformations.relative_stability(layer, replica.x_test[: image_experiments.DEFORMED]).values())
     ]
-wide = rows[(rows.alpha == alpha) & (rows.inertia == 0)] if len(rows) else rows
+wide = rows[(rows.alpha == published_alpha) & (rows.inertia == 0)] if len(rows) else rows
 largest = wide[wide.p == wide.p.max()] if len(wide) else wide
 felt = {moment: largest[f"stability_{moment}"].tolist() for moment in at} if len(largest) else {}
 

@@ -514,7 +514,8 @@ Markdown(tables.markdown(tables.settings_in_words(settings, titles)) if len(sett
 # Settings whose interval leaves out 1: for the test error {glue:text}`stripe_settings_error`; for $\lambda(t^*)$
 # {glue:text}`stripe_settings_star`. By chance alone {glue:text}`stripe_settings_chance` intervals would. Where $\alpha$ is among
 # them, the published numbers are those of the $\alpha$ that was used and not yet the limit $\alpha \to 0$; where width or
-# tolerance is not, their choice does not matter to within these intervals.
+# tolerance is not, their choice does not matter to within these intervals. All this is at one $p$: what $\alpha$ does to an
+# exponent was not measured.
 
 # %% [markdown]
 # ### Does one number explain the network?
