@@ -39,6 +39,7 @@ def test_promises_are_told_whether_kept_or_not(tmp_path):
     for name in ("race", "cost"):
         (tmp_path / f"{name}-short.json").write_text(json.dumps(CONTENT))
     (tmp_path / "idle-short.json").write_text(json.dumps(CONTENT | {"checks": []}))
+    assert not len(benchmarks.promises(["idle", "unknown"], directory=tmp_path))
     told = benchmarks.promises(["race", "idle", "unknown", "cost"], directory=tmp_path)
     assert told.to_numpy().tolist() == 2 * [["seconds", "≤ 3", "2", "holds"], ["times faster", "≥ 20", "4.2", "missed"]]
 

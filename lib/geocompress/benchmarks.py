@@ -76,6 +76,9 @@ def promises(names: Iterable[str], *, directory: str | Path | None = None) -> pd
         FileNotFoundError, ValueError: as `load`.
     """
     found = [stored.checks for name in names if (stored := load(name, directory=directory)) is not None]
+    found = [checks for checks in found if len(checks)]
+    if not found:
+        return pd.DataFrame(columns=["claim", "asked", "measured", "verdict"])
     table = pd.concat(found, ignore_index=True)
     bounds = table[["at_least", "at_most"]].astype(float)
     asked = [f"≥ {least:g}" if least == least else f"≤ {most:g}" for least, most in bounds.itertuples(index=False)]
