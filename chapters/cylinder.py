@@ -34,7 +34,6 @@ d_table = [3, 5, 10]
 device = "cpu"
 published = "cylinder-network"
 published_kernels = "cylinder-kernels"
-published_measured = "cylinder-measured"  # and -star, -max, -end
 
 # %% tags=["hide-cell"]
 from geocompress import notebooks
@@ -327,11 +326,6 @@ for source, lines in (("live", comparisons.amplification_table(live)), ("publish
 squares = live[live.p == max(p_grid)][["lambda_star", "lambda_max"]] ** -2
 texts |= {"largest": f"{max(p_grid)}", "excess": float((squares.lambda_star.mean() / squares.lambda_max.mean()) ** 0.5)}
 texts["verdicts_star"] = sentences.by_kind(growth.assign(title="$\\lambda$ at $t^*$"), "title")
-for name in ("max", "end"):
-    told = [tables.interval(*line) for line in growth[[name, f"{name}_low", f"{name}_high"]].to_numpy()]
-    texts[f"growth_{name}"] = (
-        ", ".join(f"{t} in d = {d_}" for t, d_ in zip(told, growth.d, strict=True)) or "not yet run"
-    )
 for key, value in texts.items():
     glue(f"cylinder_{key}", value, display=False)
 
@@ -533,13 +527,17 @@ Markdown(sentences.gaps(gaps, comparisons.GAP_TOLERANCE) if len(gaps) else "Not 
 # largest and at the end, and compare errors at the same $p$, over the window of the exponents:
 
 # %% tags=["hide-input"]
-squeezed = {name: store.load(f"{published_measured}-{name}", missing_ok=True) for name in comparisons.READINGS}
+squeezed = {name: store.load(f"cylinder-measured-{name}", missing_ok=True) for name in comparisons.READINGS}
 squeezed = {name: told for name, told in squeezed.items() if len(told)}
 metric = comparisons.metric_table(nets, squeezed) if len(nets) else pd.DataFrame()
 titles = {"star": "$\\lambda(t^*)$", "max": "$\\max_t\\lambda$", "end": "$\\lambda$ at the end"}
 Markdown(tables.markdown(tables.metric_in_words(metric, titles)) if len(metric) else "Not yet run.")
 
 # %% tags=["hide-input"]
+for name in ("max", "end"):
+    told = [tables.interval(*line) for line in growth[[name, f"{name}_low", f"{name}_high"]].to_numpy()]
+    told = ", ".join(f"{text} in d = {dim}" for text, dim in zip(told, growth.d, strict=True)) or "not yet run"
+    glue(f"cylinder_growth_{name}", told, display=False)
 Markdown(f"Do these machines make the network's errors? {sentences.metric(metric, titles)}")
 
 # %% [markdown]

@@ -29,8 +29,6 @@ test_size = 1000
 shown = 14  # images of a strip
 device = "cpu"
 published = "mnist"
-published_alpha = 2e-3  # of the published learning curves
-published_tol = 0.5
 published_stripe = "stripe-ntk"
 d_stripe = 5
 p_alpha = 200  # of the published runs at several α and with momentum
@@ -255,14 +253,15 @@ print(f"network: {errors['network']:.3f}")
 # images: that of the net, and those of the four machines.
 
 # %% tags=["hide-input"]
+usual = image_experiments.ImageConfig()  # the recipe of the published learning curves, whatever the live run's
 rows = store.load(published, missing_ok=True)
 paths = rows  # other orders and tolerances as well
-rows = rows[(rows.order == 1) & (rows.margin_tol == published_tol)] if len(rows) else rows
+rows = rows[(rows.order == usual.order) & (rows.margin_tol == usual.margin_tol)] if len(rows) else rows
 every = image_experiments.by_method(rows) if len(rows) else rows
 told = image_claims.left_out(every).replace("$", "") if len(rows) else image_claims.NOT_RUN  # glued text is plain
 glue("mnist_left_out", told, display=False)
 every = every[every.status.isin(curves.FINISHED)] if len(rows) else every
-flow = every[(every.alpha == published_alpha) & (every.inertia == 0)] if len(rows) else every
+flow = every[(every.alpha == usual.alpha) & (every.inertia == 0)] if len(rows) else every
 glue("mnist_made", store.origin(rows) if len(rows) else image_claims.NOT_RUN, display=False)
 told = f"{len(rows)} trainings, p = {rows.p.min()} to {rows.p.max()}" if len(rows) else image_claims.NOT_RUN
 glue("mnist_runs", told, display=False)
@@ -329,7 +328,7 @@ if len(watched):
 
 # %% tags=["hide-input"]
 lines = image_claims.trainings_in_words(rows[rows.p == p_alpha]) if len(rows) else pd.DataFrame()
-momentum = watched[watched.alpha == published_alpha] if len(watched) else watched
+momentum = watched[watched.alpha == usual.alpha] if len(watched) else watched
 momentum = image_claims.momentum_in_words(momentum) if len(momentum) else image_claims.NOT_RUN
 glue("mnist_momentum", momentum, display=False)
 Markdown(tables.markdown(lines) if len(lines) else "Not yet run.")
@@ -351,8 +350,8 @@ Markdown(tables.markdown(lines) if len(lines) else "Not yet run.")
 # What do order, tolerance and momentum change? Published trainings of the same images, by their settings:
 
 # %% tags=["hide-input"]
-paths = paths[paths.alpha == published_alpha] if len(paths) else paths
-tried = paths[(paths.order != 1) | (paths.margin_tol != published_tol)] if len(paths) else paths
+paths = paths[paths.alpha == usual.alpha] if len(paths) else paths
+tried = paths[(paths.order != usual.order) | (paths.margin_tol != usual.margin_tol)] if len(paths) else paths
 alike = paths.merge(tried[["p", "seed"]].drop_duplicates()) if len(tried) else tried
 found = image_claims.trainings_in_words(alike, by=("p", "order", "margin_tol", "inertia")) if len(alike) else alike
 Markdown(tables.markdown(found) if len(found) else "Not yet run.")
@@ -416,7 +415,7 @@ for moment, params in at.items():
     stability[moment] = [
         list(deformations.relative_stability(layer, replica.x_test[: image_experiments.DEFORMED]).values())
     ]
-wide = rows[(rows.alpha == published_alpha) & (rows.inertia == 0)] if len(rows) else rows
+wide = rows[(rows.alpha == usual.alpha) & (rows.inertia == 0)] if len(rows) else rows
 largest = wide[wide.p == wide.p.max()] if len(wide) else wide
 felt = {moment: largest[f"stability_{moment}"].tolist() for moment in at} if len(largest) else {}
 
