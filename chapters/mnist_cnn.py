@@ -363,7 +363,7 @@ Markdown(tables.markdown(found) if len(found) else "Not yet run.")
 #
 # ### What does it cost?
 #
-# A training takes tens of steps, each with one Gram of all images. The explicit integrator of `smooth` has to follow what
+# A training takes tens to hundreds of steps, each with one Gram of all images. The explicit integrator of `smooth` has to follow what
 # relaxes fastest. Both from the same weights, until every image has margin 1 or time is up:
 
 # %% tags=["hide-input"]

@@ -200,7 +200,7 @@ glue("solver_order_origin", stepping.origin, display=False)
 # {glue:text}`solver_brute_dt:.0e`. The largest error of any margin at any step:
 
 # %% tags=["hide-input"]
-columns = {"tolerance": ("tolerance", "g")} | {p: (f"$p = {p}$", ".4f") for p in worst.columns if p != "tolerance"}
+columns = {"tolerance": ("tolerance", "g")} | {p: (f"$p = {p:.0f}$", ".4f") for p in worst.columns if p != "tolerance"}
 Markdown(tables.markdown(worst, columns))
 
 # %% [markdown]
