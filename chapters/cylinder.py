@@ -558,10 +558,11 @@ Markdown(f"Do these machines make the network's errors? {sentences.metric(metric
 # **Where it departs and why.** The networks' range of $p$ is shorter than that of the machines, whose local slopes show how
 # slowly a curve comes to its exponent. Is a network that is steeper than 1/2 still nothing but a change of metric? Of the
 # machines that were told a network's own $\lambda$, the lines above say which have its exponent. Where the one told
-# $\lambda(t^*)$ has it, the network does what the theory says, a kernel in the metric of the time when fitting began, and it
-# is the rest of the argument that is not asymptotic yet: both curves are steeper than they will be. What remains is a
-# factor in the error that does not depend on $p$. No number of this page explains it: the compression of a network is not
-# one number, the same for all neurons and directions, as it is for the machine.
+# $\lambda(t^*)$ has it, the network does what the theory says, a kernel in the metric of the time when fitting began. What is
+# off 1/2 is then off for the kernel too: because it is not at its asymptote yet, or because $\lambda(t^*)$ does not follow
+# $\sqrt p$ closely enough. These rows do not tell the two apart. What remains is a factor in the error that does not depend
+# on $p$, to within its interval. No number of this page explains it. One guess, untested: the compression of a network is
+# not one number, the same for all neurons and directions, as it is for the machine.
 #
 # Between $t^*$ and the end $\lambda$ grows on and comes down again. The exponents of $\max_t \lambda$ are
 # {glue:text}`cylinder_growth_max`, those of $\lambda$ at the end {glue:text}`cylinder_growth_end`. And

@@ -377,7 +377,7 @@ Markdown(tables.markdown(speed.rows, columns))
 
 # %% [markdown]
 # On {glue:text}`mnist_speed_images`; measured {glue:text}`mnist_speed_origin`. The explicit integrator was stopped after
-# {glue:text}`mnist_speed_limit:.0f` s. Most of a step are passes through the net. Is there a faster way to write these? The
+# {glue:text}`mnist_speed_limit:.0f` s. Much of a step goes into passes through the net. Is there a faster way to write these? The
 # gradient of the sum of all outputs, by other formulations of the same layers:
 
 # %% tags=["hide-input"]

@@ -204,8 +204,8 @@ columns = {"tolerance": ("tolerance", "g")} | {p: (f"$p = {p:.0f}$", ".4f") for 
 Markdown(tables.markdown(worst, columns))
 
 # %% [markdown]
-# One event that is met on the other side of a step is enough to set a margin off by many tolerances for a while, so a
-# smaller tolerance need not be better at once. At {glue:text}`solver_brute_tol:.0e` no margin is further off than
+# A smaller tolerance need not be better at once. An event that falls into another step may set a margin off by many
+# tolerances for a while; we did not trace which did. At {glue:text}`solver_brute_tol:.0e` no margin is further off than
 # {glue:text}`solver_brute_error:.0e`. Without kinks the observed orders, one for each initialisation, are
 # {glue:text}`solver_orders` (measured {glue:text}`solver_order_origin`).
 
@@ -311,8 +311,8 @@ glue("solver_race_own", told.replace("-", "−"), display=False)
 
 # %% [markdown]
 # They were given {glue:text}`solver_race_limits`: a bound says when we stopped, not how slow a solver is. The time off of the
-# implicit step itself is {glue:text}`solver_race_own`. More points mean more events, and the time at which the last of
-# them are fitted is the most sensitive number of a run.
+# implicit step itself is {glue:text}`solver_race_own`. It says when the last points come near their margin, late in the
+# over-fitting period; where it is large, we did not trace why.
 #
 # Where does the time of the implicit step go? The next table splits it: the quadratic program, the Gram matrices it is
 # made of, the products with the Jacobian, and the looks at points that take no part; bookkeeping takes the rest.
