@@ -78,6 +78,22 @@ def test_gap_to_every_kernel_and_whether_intervals_are_disjoint():
     assert not len(comparisons.gap_table(law(0.5)))
 
 
+def test_a_kernel_frozen_on_the_way_splits_the_gap():
+    """Over the window of the network alone; a run that did not finish, or never came to t*, is left out."""
+    p = (64, 128, 256, 512, 1024)
+    rows = law(0.5, p=p, seeds=6)
+    rows = rows.assign(svc_init=rows.p**-0.4, svc_star=rows.test_error**2 * rows.p**0.1)
+    rows.loc[rows.p == 64, "test_error"] = 1.0
+    rows.loc[rows.seed == 4, "svc_star"] = float("nan")
+    rows.loc[rows.seed == 5, ["status", "test_error"]] = ["MAX_TIME", 1.0]
+    (line,) = comparisons.frozen_table(pd.concat([rows, law(0.5, d=3, p=(64,)).assign(svc_star=1.0)])).itertuples()
+    assert (line.d, line.p_low, line.p_high, line.seeds) == (5, 128, 1024, 4)
+    assert (line.kept, line.lost, line.gap) == pytest.approx((0.9 - 0.4, 0.5 - 0.9, 0.1))
+    assert line.kept + line.lost == pytest.approx(line.gap)
+    assert (line.kept_low, line.lost_high) == pytest.approx((line.kept, line.lost))
+    assert line.predicted == pytest.approx(4 / 13)
+
+
 def lambdas(power, **more):
     """Networks whose λ grows as 2 p^power at t*, a little faster at its largest, and not at all at the end."""
     nets = law(0.5, **more)

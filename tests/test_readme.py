@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 import readme
 from geocompress import grids
+from geocompress.__main__ import parser
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -20,6 +22,12 @@ SHELL = [
     for block in re.findall(r"^```(?:sh|shell|bash)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
     for line in block.splitlines()
     if line.strip() and not line.startswith("#")
+]
+# what takes hours or a cluster: typed, not run
+CONSOLE = [
+    shlex.split(line.removeprefix("$ "), comments=True)
+    for block in re.findall(r"^```console\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+    for line in block.splitlines()
 ]
 # what runs this very test, what the fixture `book` has done, or what takes hours: here it is enough that it exists
 ELSEWHERE = ("make book", "make test", "make sync", "make html", "make lock", "make clean", "make run")
@@ -45,6 +53,22 @@ def test_python_snippet(snippet):
 @pytest.mark.parametrize("line", SHELL)
 def test_shell_snippet(line):
     run(line.replace("make", "make -n", 1) if line.startswith(ELSEWHERE) else line, shell=True)
+
+
+@pytest.mark.parametrize("words", [words for words in CONSOLE if "geocompress" in words], ids=" ".join)
+def test_typed_commands_are_understood(words):
+    told = parser().parse_args(words[words.index("geocompress") + 1 :])
+    if getattr(told, "name", None) and not getattr(told, "file", None):
+        assert (ROOT / "results" / f"{told.name}.yaml").exists()
+
+
+@pytest.mark.parametrize("command", ["scheduler", "worker"])
+def test_typed_dask_commands_have_these_options(command):
+    typed = [words for words in CONSOLE if ".venv/bin/dask" in words and command in words]
+    options = {word for words in typed for word in words if word.startswith("--")}
+    helped = subprocess.run([sys.executable, "-m", "dask", command, "--help"], capture_output=True, text=True)
+    assert typed
+    assert options <= set(re.findall(r"--[a-z-]+", helped.stdout))
 
 
 @pytest.mark.parametrize("text", re.findall(r"^```yaml\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL))

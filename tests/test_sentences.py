@@ -18,6 +18,18 @@ def test_gaps_name_each_gap_once_and_trace_what_is_off():
     assert sentences.gaps(pd.DataFrame([GAP]), 0.08).endswith("more than 0.08: nowhere.")
 
 
+def test_a_gap_is_lost_after_the_kernel_was_frozen_or_never_won():
+    line = {"d": 5, "kept": 0.6, "kept_low": 0.4, "kept_high": 0.8, "lost": -0.4, "lost_low": -0.6, "lost_high": -0.2}
+    line["predicted"] = 4 / 13
+    less = line | {"d": 3, "kept_high": 0.3}
+    unsure = line | {"d": 10, "lost_high": 0.1}
+    after, open_, before = sentences.frozen(pd.DataFrame([line, less, unsure])).splitlines()
+    assert after.endswith("loses after: $d = 5$ (loss 0.40 (0.20 – 0.60)).")
+    assert open_.endswith("not certain: $d = 10$ (loss 0.40 (−0.10 – 0.60)).")
+    assert before.endswith("less than predicted: $d = 3$ (loss 0.40 (0.20 – 0.60)).")
+    assert sentences.frozen(pd.DataFrame([line])).endswith("less than predicted: nowhere.")
+
+
 def test_what_agrees_is_said_first_and_what_has_no_verdict_not_at_all():
     said = sentences.by_verdict("abcd", [0.071, -0.004, float("nan"), -0.2], ["above", "agrees", "–", "undecided"])
     assert said == "agree: b (0.00); above: a (+0.07); undecided: d (−0.20)"

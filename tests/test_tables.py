@@ -52,6 +52,15 @@ def test_gaps_in_words():
     assert (words["predicted"], words["off by"], words["disjoint"]) == ("0.308", "−0.01", "yes")
 
 
+def test_frozen_in_words():
+    line = {"d": 5, "p_low": 512, "p_high": 4096, "seeds": 5, "predicted": 4 / 13}
+    for name, value in (("kept", 0.62), ("lost", -0.43), ("gap", 0.19)):
+        line |= {name: value, f"{name}_low": value - 0.1, f"{name}_high": value + 0.1}
+    words = tables.frozen_in_words(pd.DataFrame([line])).iloc[0]
+    intervals = ["0.62 (0.52 – 0.72)", "−0.43 (−0.53 – −0.33)", "0.19 (0.09 – 0.29)"]
+    assert list(words) == ["5", "512 – 4\u00a0096", "5", *intervals, "0.308"]
+
+
 def test_amplifications_in_words():
     line = {"task": "stripe", "d": 5, "p_low": 128, "p_high": 1024, "seeds": 4, "off": 0.04, "verdict": "agrees"}
     for name, value in (("star", 0.54), ("max", 0.7), ("end", -0.04)):

@@ -203,14 +203,19 @@ def ended(command: str, message: object, status: int) -> int:
 COMMANDS = (add_run, add_sweep, add_status, add_diagnose)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m geocompress", description=__doc__.splitlines()[0])
-    parser.add_argument("--version", action="version", version=__version__)
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    """The command line; what it parses has a function `command` of the arguments that returns the exit status."""
+    whole = argparse.ArgumentParser(prog="python -m geocompress", description=__doc__.splitlines()[0])
+    whole.add_argument("--version", action="version", version=__version__)
+    subparsers = whole.add_subparsers(required=True, metavar="COMMAND")
     for add in COMMANDS:
         add(subparsers)
-    arguments = parser.parse_args(argv)
+    return whole
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line and return the exit status."""
+    arguments = parser().parse_args(argv)
     return arguments.command(arguments)
 
 

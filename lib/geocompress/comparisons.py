@@ -65,6 +65,32 @@ def gap_table(rows: pd.DataFrame, kernels: Sequence[str] = LAZY) -> pd.DataFrame
     return table.assign(network_off=table.off + table.lazy_off)
 
 
+def frozen_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """What a network would gain had its kernel stopped at t*, and what it loses after: rows of `train_frozen`.
+
+    Differences of exponents over the window of learning curves, on the same samples. One line for each d: d, p_low,
+    p_high, seeds; kept, β of the hard-margin machine on the tangent kernel of t* minus β of that on the kernel of the
+    start; lost, β of the network minus β of the machine of t*; gap, their sum, the network against its first kernel;
+    each with its 95 % interval …_low and …_high (`fits.exponent_difference`); predicted (`beta_feature` −
+    `beta_lazy`).
+    """
+    pairs = {"kept": ("svc_star", "svc_init"), "lost": ("test_error", "svc_star"), "gap": ("test_error", "svc_init")}
+    lines = []
+    for d, group in rows.groupby("d"):
+        try:
+            part = window(group[group.status.isin(FINISHED) & group.svc_star.notna()])
+        except ValueError:  # too few p or replicas for an exponent: no line
+            continue
+        line = {"d": int(d), "p_low": int(part.p.min()), "p_high": int(part.p.max()), "seeds": part.seed.nunique()}
+        for name, (above, below) in pairs.items():
+            found = exponent_difference(part.p, part[above], part[below], replica=part.seed)
+            line |= dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
+        expected = exponents.beta_feature(int(d), int(part.d_parallel.iloc[0])) - exponents.beta_lazy(int(d))
+        lines.append(line | {"predicted": expected})
+    names = [name + end for name in pairs for end in ("", "_low", "_high")]
+    return pd.DataFrame(lines, columns=["d", "p_low", "p_high", "seeds", *names, "predicted"])
+
+
 def amplification_table(rows: pd.DataFrame) -> pd.DataFrame:
     """How compression grows with p: exponents of λ at t*, at its largest and at the end, of nets in the feature regime.
 

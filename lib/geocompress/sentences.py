@@ -66,6 +66,28 @@ def gaps(table: pd.DataFrame, tolerance: float) -> str:
     return "\n".join(f"- {title}: {'; '.join(found) if found else 'nowhere'}." for title, found in said.items())
 
 
+def frozen(table: pd.DataFrame) -> str:
+    """Where a network's gap is lost, by a `comparisons.frozen_table`, as Markdown: before t* or after.
+
+    The kernel of t* keeps the gap where the interval of what it gained holds the prediction or lies above; the network
+    loses after t* where the whole interval of what follows is below zero.
+    """
+    enough, after = table.kept_high >= table.predicted, table.lost_high < 0
+    kinds = {
+        "Frozen at $t^*$ the kernel has the predicted gap or more, and the network loses after": enough & after,
+        "Frozen at $t^*$ the kernel has it, and what follows is not certain": enough & ~after,
+        "The kernel of $t^*$ has less than predicted": ~enough,
+    }
+    said = []
+    for title, chosen in kinds.items():
+        told = [
+            f"$d = {line.d}$ (loss {tables.interval(-line.lost, -line.lost_high, -line.lost_low)})"
+            for line in table[chosen].itertuples()
+        ]
+        said.append(f"- {title}: {'; '.join(told) or 'nowhere'}.")
+    return "\n".join(said)
+
+
 def trend(above: pd.DataFrame, below: pd.DataFrame) -> str:
     """How the errors of `above` over those of `below`, on the same points, go with p, in one phrase without TeX.
 
