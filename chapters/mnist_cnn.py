@@ -191,14 +191,14 @@ for moment in at:
     print(f"{moment}: largest label projection {first.max():.2f}, all ten {first.sum():.2f}; ", end="")
     print(f"best information {known.max():.2f} nats; alignment of the kernel {alignment[moment]:.2f}")
     glue(f"mnist_projection_{moment}", float(first.max()), display=False)
-    glue(f"mnist_rank_{moment}", float(first.argmax() + 1), display=False)
     glue(f"mnist_information_{moment}", float(known.max()), display=False)
     glue(f"mnist_alignment_{moment}", float(alignment[moment]), display=False)
-    glue(
-        f"mnist_share_{moment}",
-        float(100 * tops[moment].values[0] / np.trace(spectrum.centred(kernels[moment].gram))),
-        display=False,
-    )
+
+# %% tags=["hide-input"]
+for moment, top in tops.items():  # not held: a rank can jump, and the tolerance above is no tolerance of percents
+    share = top.values[0] / np.trace(spectrum.centred(kernels[moment].gram))
+    glue(f"mnist_rank_{moment}", float(projections[moment][0].argmax() + 1), display=False)
+    glue(f"mnist_share_{moment}", float(100 * share), display=False)
 
 # %% [markdown]
 # Before training the largest label projection of an eigenvector is {glue:text}`mnist_projection_init:.2f` (rank
@@ -319,21 +319,28 @@ Markdown(tables.markdown(verdicts) if len(verdicts) else "Not yet run.")
 # As $\alpha$ grows, the net has to move less to fit its images, and in the limit it is a machine on its initial
 # kernel. The error of the net against $\alpha$ shows the crossover, and the kernel at the end must go the same way.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Test error of the net and of its initial and final kernel against alpha from ten to the minus four to ten to the four; stars mark the runs with momentum."}, "figure": {"name": "fig-mnist-alpha", "caption": "Published runs on MNIST, parity, at one number of training images: test error against α of the net and of machines on its kernel before and after training; means over seeds, bars 95 % intervals. Stars: the runs with momentum, beside those without."}}
-watched = every[every.p == p_alpha] if len(rows) else every
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Test error of the net and of its initial and final kernel against alpha from ten to the minus four to ten to the four; stars mark the runs with momentum."}, "figure": {"name": "fig-mnist-alpha", "caption": "Published runs on MNIST, parity, at one number of training images: test error against α of the net and of machines on its kernel before and after training; means over the seeds that were run at every α, bars 95 % intervals. Stars: the runs with momentum, beside those without."}}
+watched = image_claims.on_common_seeds(every[every.p == p_alpha]) if len(rows) else every
 if len(watched):
     fig, ax = plt.subplots(figsize=(7.6, 4.2))
     image_figures.crossover(ax, watched)
     _ = fig.legend(loc="outside upper center", ncols=3, title=f"MNIST, $p$ = {p_alpha}")
 
 # %% tags=["hide-input"]
-lines = image_claims.trainings_in_words(rows[rows.p == p_alpha]) if len(rows) else pd.DataFrame()
+lines = rows[(rows.p == p_alpha) & rows.seed.isin(watched.seed)] if len(rows) else rows
+lines = image_claims.trainings_in_words(lines) if len(lines) else pd.DataFrame()
+told = image_claims.crossover_in_words(watched, usual.alpha) if len(watched) else image_claims.NOT_RUN
+glue("mnist_crossover", told, display=False)
 momentum = watched[watched.alpha == usual.alpha] if len(watched) else watched
 momentum = image_claims.momentum_in_words(momentum) if len(momentum) else image_claims.NOT_RUN
 glue("mnist_momentum", momentum, display=False)
 Markdown(tables.markdown(lines) if len(lines) else "Not yet run.")
 
 # %% [markdown]
+# Errors of the net over its errors at the $\alpha$ of the learning curves, on the same images (geometric means, two
+# standard errors): {glue:text}`mnist_crossover`. That $\alpha$ is the source's and was not chosen by its error. One that
+# is chosen here, on test images, would have to be confirmed on others.
+#
 # ### The path is not the flow, and what momentum has to do with it
 #
 # Now to a weak point. The step that follows the flow here is of order 1, with the tangent kernel frozen during the
@@ -515,11 +522,14 @@ if pair:
 
 # %% tags=["hide-input"]
 similar = image_claims.similarities({title: table for title, table, _ in pair})
+told = image_claims.similarities_in_words({title: table for title, table, _ in pair})
+glue("mnist_alike", told, display=False)
 Markdown(tables.markdown(similar) if len(similar) else "Not yet run.")
 
 # %% [markdown]
 # Bars are means by rank, and the rank that knows the label differs from seed to seed; the table takes the largest value
-# of each run, whatever its rank.
+# of each run, whatever its rank. From before to after training, by factors, MNIST first: {glue:text}`mnist_alike`. What
+# changes the same way is the similarity; by how much is not the same.
 #
 # Two differences in how the columns were made: on MNIST the Gram is centred before it is decomposed, on the stripe it
 # is not; and the stripe was followed accurately, MNIST by the coarse step described above.
@@ -553,6 +563,7 @@ Markdown(tables.markdown(similar) if len(similar) else "Not yet run.")
 # - In the live run the last layer alone, a poor kernel before training, is after training about as good as the whole.
 # - Whether features pay on MNIST is answered by the table of claims, with what was published by the time this page
 #   was built.
+# - Beside the stripe: {glue:text}`mnist_alike` (factors, MNIST first).
 # - The live run, on {glue:text}`mnist_source`, shows {glue:text}`mnist_gain` of features, and deformations come to
 #   matter as {numref}`fig-mnist-stability` shows.
 #

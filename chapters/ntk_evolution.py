@@ -358,7 +358,7 @@ Markdown(tables.markdown(tables.in_words(table).drop(columns=["task", "last octa
 # %% [markdown]
 # - **The final kernel beats the initial one**, by a factor of {glue:text}`ntk_gain_first` at $p =$ {glue:text}`ntk_p_first:.0f` and
 #   {glue:text}`ntk_gain_last` at $p =$ {glue:text}`ntk_p_last:.0f` (in brackets: two standard errors).
-# - **It comes close to the network.** Its error is {glue:text}`ntk_ntk_final_first` and {glue:text}`ntk_ntk_final_last` times the
+# - **Against the network** its error is {glue:text}`ntk_ntk_final_first` and {glue:text}`ntk_ntk_final_last` times the
 #   network's at the two ends.
 # - **The kernel of $t^*$ overtakes both.** At $p =$ {glue:text}`ntk_p_first:.0f` it makes {glue:text}`ntk_ntk_star_first` times the
 #   network's errors, at $p =$ {glue:text}`ntk_p_last:.0f` {glue:text}`ntk_ntk_star_last` times, and there
@@ -509,16 +509,18 @@ glue("ntk_lambda_end", float(nets.lambda_end[nets.p == nets.p.max()].mean()), di
 #   many it is smaller, by a factor that grows. So the end is not a return to a weaker compression of everything. A likely
 #   reason: $\lambda$ is a root mean square over neurons, and a few large ones that were turned to fit single points weigh
 #   more in it than in the error.
-# - That the over-fitting period *causes* the loss is not shown here. It comes at the right time ({numref}`fig-ntk-frozen`);
-#   that is all we know.
+# - Over the published runs {doc}`stripe` fits how the exponent of a machine changes from the kernel of the start to that of
+#   $t^*$, and from there to the kernel of the end: what the kernel does after $t^*$ is where the exponent goes. Which part
+#   of that time it is, the fitting of the many or of the last few, is not shown.
 #
 # ## What we saw
 #
 # - The kernel of a network in the feature regime turns while next to nothing is fitted: its switches come to depend on
 #   $x_1$ alone, and the largest mutual information of an eigenvector rises from {glue:text}`ntk_best_init:.2f` to
 #   {glue:text}`ntk_best_star:.2f`. The lazy kernel does not move.
-# - Frozen at the end, the kernel beats the initial one and comes close to the network, as {cite:t}`paccolat2021geometric`
-#   found.
+# - Frozen at the end, the kernel beats the initial one, as {cite:t}`paccolat2021geometric` found. It makes
+#   {glue:text}`ntk_ntk_final_first` times the network's errors at the smallest $p$ of this page and
+#   {glue:text}`ntk_ntk_final_last` times at the largest.
 # - The kernel is at its best near $t^*$. With enough points, a plain machine with the kernel of $t^*$ beats both the machine
 #   with the final kernel and the fully trained network.
 # - It is not all the network learns. Between $t^*$ and the end there is a moment at which the network beats the machine on

@@ -100,6 +100,7 @@ first, last = report.table.iloc[0], report.table.iloc[-1]
 for name in ("net_error", "kernel_error"):
     glue(f"your_digits_{name}", 100 * float(last[name]), display=False)
     glue(f"your_digits_{name}_first", 100 * float(first[name]), display=False)
+glue("your_digits_noise", 100 * float(np.sqrt(last.net_error * (1 - last.net_error) / report.holdout)), display=False)
 
 # %% tags=["hide-input"]
 columns = {
@@ -132,7 +133,6 @@ _ = diagnosis_figures.alignment(right, report, time="epoch")
 # tolerance: 0.15
 glue("your_digits_alignment_first", float(first.alignment), display=False)
 glue("your_digits_alignment", float(last.alignment), display=False)
-glue("your_digits_noise", 100 * float(np.sqrt(last.net_error * (1 - last.net_error) / report.holdout)), display=False)
 print(f"alignment with the label: {first.alignment:.2f} at the start, {last.alignment:.2f} at the end")
 
 # %% tags=["nbval-check-output"]

@@ -78,20 +78,39 @@ def test_gap_to_every_kernel_and_whether_intervals_are_disjoint():
     assert not len(comparisons.gap_table(law(0.5)))
 
 
-def test_a_kernel_frozen_on_the_way_splits_the_gap():
-    """Over the window of the network alone; a run that did not finish, or never came to t*, is left out."""
-    p = (64, 128, 256, 512, 1024)
-    rows = law(0.5, p=p, seeds=6)
-    rows = rows.assign(svc_init=rows.p**-0.4, svc_star=rows.test_error**2 * rows.p**0.1)
-    rows.loc[rows.p == 64, "test_error"] = 1.0
+def frozen(beta, **more):
+    """Networks whose kernel of t* is worth 0.5 and whose kernel of the end is worth 0.2 of that less."""
+    nets = law(beta, **more)
+    return nets.assign(svc_init=nets.p**-0.4, svc_star=nets.p**-0.9 * (1 + 0.02 * nets.seed), svc_final=nets.p**-0.7)
+
+
+def test_kernels_frozen_on_the_way_split_the_gap():
+    """Over the window of finished networks of the feature regime that came to t*, each replica once."""
+    rows = frozen(0.6, seeds=6)
+    rows.loc[rows.p == 64, "test_error"] = 1.0  # outside the window
     rows.loc[rows.seed == 4, "svc_star"] = float("nan")
     rows.loc[rows.seed == 5, ["status", "test_error"]] = ["MAX_TIME", 1.0]
-    (line,) = comparisons.frozen_table(pd.concat([rows, law(0.5, d=3, p=(64,)).assign(svc_star=1.0)])).itertuples()
-    assert (line.d, line.p_low, line.p_high, line.seeds) == (5, 128, 1024, 4)
-    assert (line.kept, line.lost, line.gap) == pytest.approx((0.9 - 0.4, 0.5 - 0.9, 0.1))
-    assert line.kept + line.lost == pytest.approx(line.gap)
+    others = [rows.assign(test_error=1.0)[:3], frozen(0.2, regime="lazy"), frozen(0.5, d=3, p=(64,))]
+    (line,) = comparisons.frozen_table(pd.concat([others[0], rows, *others[1:]])).itertuples()
+    assert (line.task, line.d, line.p_low, line.p_high, line.seeds) == ("stripe", 5, 128, 1024, 4)
+    assert (line.kept, line.lost, line.rest, line.gap) == pytest.approx((0.5, -0.2, -0.1, 0.2))
     assert (line.kept_low, line.lost_high) == pytest.approx((line.kept, line.lost))
     assert line.predicted == pytest.approx(4 / 13)
+    assert (line.kept_verdict, line.lost_verdict, line.gap_verdict) == ("above", "below", "below")
+
+
+def test_a_wide_interval_decides_nothing_about_a_frozen_kernel():
+    rows = frozen(0.6, seeds=8)
+    noise = rows.p ** (0.3 * (rows.seed - 3.5) / 3.5)
+    (line,) = comparisons.frozen_table(rows.assign(svc_star=rows.p**-0.75 * noise)).itertuples()
+    assert line.kept_high - line.kept_low > curves.WIDE
+    assert line.kept_verdict == "undecided"
+
+
+def test_a_table_without_frozen_kernels_is_refused_and_an_empty_one_is_not():
+    assert not len(comparisons.frozen_table(pd.DataFrame()))
+    with pytest.raises(ValueError, match="of experiment ntk"):
+        comparisons.frozen_table(law(0.5))
 
 
 def lambdas(power, **more):

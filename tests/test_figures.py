@@ -1,5 +1,7 @@
 """Figures: what is drawn is what was given, legibly, and nothing is computed on the way."""
 
+import itertools
+
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -62,6 +64,21 @@ def test_scaling_draws_the_data_and_its_bars(ax):
     np.testing.assert_allclose([segment[:, 1] for segment in segments], [[0.07, 0.1], [0.04, 0.06], [0.02, 0.05]])
     assert ax.get_xscale() == ax.get_yscale() == "log"
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["64", "128", "256"]
+
+
+def test_labels_of_a_narrow_panel_do_not_overlap():
+    values = 2 ** np.arange(7, 17)
+    for columns in (1, 2, 3):
+        fig, axes = plt.subplots(1, columns, figsize=(8.2, 3.4), squeeze=False)
+        for ax in axes[0]:
+            figures.scaling(ax, values, values**-0.4)
+        fig.canvas.draw()
+        shown = [label for label in axes[0, 0].get_xticklabels() if label.get_text()]
+        boxes = [label.get_window_extent() for label in shown]
+        assert shown[-1].get_text() == "65536"
+        assert len(shown) >= 4
+        assert all(left.x1 < right.x0 for left, right in itertools.pairwise(sorted(boxes, key=lambda box: box.x0)))
+        plt.close(fig)
 
 
 def test_learning_curve_draws_the_predicted_slope_below_the_data(ax):

@@ -83,11 +83,13 @@ def test_claims_within_the_noise_are_undecided():
     final = (every.method == "ntk_final") & (every.p == 400)
     every.loc[final, "test_error"] = 3.0 * 400**-0.35 * np.array([0.5, 1.9, 1.4, 1.2, 0.9])
     assert image_claims.claims(every).verdict[2] == "undecided"  # above one in the mean, within its interval
+    every.loc[final, "test_error"] = 3.0 * 400**-0.35 * np.array([0.5, 1.6, 0.8, 1.2, 0.7])
+    assert image_claims.claims(every).verdict[2] == "undecided"  # below one in the mean, within its interval
 
 
 def test_claims_without_rows_are_not_yet_run():
     assert image_claims.claims(rows(points=(50, 100))).verdict.tolist() == ["not yet run", "holds", "not yet run"]
-    assert image_claims.claims(rows(seeds=1)).verdict.tolist() == ["not yet run", "not yet run", "holds"]
+    assert image_claims.claims(rows(seeds=1)).verdict.tolist() == ["not yet run", "not yet run", "undecided"]
     apart = rows()
     apart = apart[(apart.method != "ntk_init") | (apart.seed > 3)]  # one seed in common
     assert image_claims.claims(apart).verdict[0] == "not yet run"
@@ -100,6 +102,28 @@ def test_momentum_is_compared_on_the_same_images():
     told = image_claims.momentum_in_words(pd.concat([flow, momentum]))
     assert told == "net 2.00 (2.00 – 2.00); NTK at the end 1.00 (1.00 – 1.00)"
     assert image_claims.momentum_in_words(flow) == "not yet run"
+
+
+def test_errors_against_alpha_are_of_the_same_images():
+    usual, best = rows(points=(200,)), rows(points=(200,), alpha=0.1, seeds=3, network=(1.5, 0.5))
+    lazy = rows(points=(200,), alpha=1e4, seeds=4, network=(6.0, 0.5))
+    every = image_claims.on_common_seeds(pd.concat([usual, best, lazy]))
+    assert sorted(every.seed.unique()) == [0, 1, 2]
+    assert len(every) == 3 * 9
+    told = image_claims.crossover_in_words(every, 2e-3)
+    assert told == "0.50 (0.50 – 0.50) at α = 0.1, 2.00 (2.00 – 2.00) at α = 10000; least at α = 0.1"
+    assert image_claims.crossover_in_words(pd.concat([usual, lazy]), 2e-3).endswith("least at α = 0.002")
+    assert image_claims.crossover_in_words(usual, 2e-3) == "not yet run"
+
+
+def test_what_changes_the_same_way_is_told_with_its_factors():
+    other = trainings(alignment_final=0.05, svc_final=0.16)
+    told = image_claims.similarities_in_words({"a": trainings(), "b": other})
+    same, opposite = told.split("; ")
+    assert same.startswith("change the same way: largest label projection (× 3.2, × 3.2), ")
+    assert same.endswith("error of its machine (× 0.5, × 0.8)")
+    assert opposite == "do not: alignment (× 5.0, × 0.5)"
+    assert image_claims.similarities_in_words({}) == "not yet run"
 
 
 def trainings(**columns) -> pd.DataFrame:

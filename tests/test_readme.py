@@ -99,6 +99,11 @@ def test_seconds_forget_a_pause_of_the_machine():
     assert readme.serial_seconds(rows) == pytest.approx(exact - 10)
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "results").glob("*.jsonl")))
+def test_table_counts_the_published_runs(name):
+    assert f"| published rows `{name}`, {len(readme.store.load(name))} runs |" in TEXT, "run `make readme`"
+
+
 def test_table_says_what_its_seconds_are():
     table = readme.figure_table()
     assert "one core" in table

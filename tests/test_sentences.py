@@ -18,16 +18,14 @@ def test_gaps_name_each_gap_once_and_trace_what_is_off():
     assert sentences.gaps(pd.DataFrame([GAP]), 0.08).endswith("more than 0.08: nowhere.")
 
 
-def test_a_gap_is_lost_after_the_kernel_was_frozen_or_never_won():
-    line = {"d": 5, "kept": 0.6, "kept_low": 0.4, "kept_high": 0.8, "lost": -0.4, "lost_low": -0.6, "lost_high": -0.2}
-    line["predicted"] = 4 / 13
-    less = line | {"d": 3, "kept_high": 0.3}
-    unsure = line | {"d": 10, "lost_high": 0.1}
-    after, open_, before = sentences.frozen(pd.DataFrame([line, less, unsure])).splitlines()
-    assert after.endswith("loses after: $d = 5$ (loss 0.40 (0.20 – 0.60)).")
-    assert open_.endswith("not certain: $d = 10$ (loss 0.40 (−0.10 – 0.60)).")
-    assert before.endswith("less than predicted: $d = 3$ (loss 0.40 (0.20 – 0.60)).")
-    assert sentences.frozen(pd.DataFrame([line])).endswith("less than predicted: nowhere.")
+def test_each_part_of_a_gap_has_the_verdict_of_its_own_prediction():
+    line = {"d": 5, "predicted": 0.3, "kept": 0.6, "kept_verdict": "above", "lost": -0.4, "lost_verdict": "below"}
+    line |= {"rest": 0.04, "rest_verdict": "agrees", "gap": 0.24, "gap_verdict": "undecided"}
+    kept, lost, rest, gap = sentences.frozen(pd.DataFrame([line, line | {"d": 3, "lost_verdict": "–"}])).splitlines()
+    assert kept.endswith("above: $d = 5$ (+0.30), $d = 3$ (+0.30).")
+    assert lost.endswith("against 0: below: $d = 5$ (−0.40).")
+    assert rest.endswith("agree: $d = 5$ (+0.04), $d = 3$ (+0.04).")
+    assert gap.endswith("undecided: $d = 5$ (−0.06), $d = 3$ (−0.06).")
 
 
 def test_what_agrees_is_said_first_and_what_has_no_verdict_not_at_all():

@@ -53,11 +53,11 @@ def test_gaps_in_words():
 
 
 def test_frozen_in_words():
-    line = {"d": 5, "p_low": 512, "p_high": 4096, "seeds": 5, "predicted": 4 / 13}
-    for name, value in (("kept", 0.62), ("lost", -0.43), ("gap", 0.19)):
+    line = {"task": "stripe", "d": 5, "p_low": 512, "p_high": 4096, "seeds": 5, "predicted": 4 / 13}
+    for name, value in (("kept", 0.62), ("lost", -0.43), ("rest", 0.05), ("gap", 0.24)):
         line |= {name: value, f"{name}_low": value - 0.1, f"{name}_high": value + 0.1}
     words = tables.frozen_in_words(pd.DataFrame([line])).iloc[0]
-    intervals = ["0.62 (0.52 – 0.72)", "−0.43 (−0.53 – −0.33)", "0.19 (0.09 – 0.29)"]
+    intervals = ["0.62 (0.52 – 0.72)", "−0.43 (−0.53 – −0.33)", "0.05 (−0.05 – 0.15)", "0.24 (0.14 – 0.34)"]
     assert list(words) == ["5", "512 – 4\u00a0096", "5", *intervals, "0.308"]
 
 

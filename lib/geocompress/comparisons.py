@@ -25,6 +25,10 @@ READINGS = {
 GAPS = ("task", "d", "kernel", "p_low", "p_high", "seeds", "network", "network_low", "network_high")
 GAPS += ("lazy", "lazy_low", "lazy_high", "gap", "gap_low", "gap_high", "predicted")
 
+# of a network with its kernels, the error that should fall faster and that which should fall more slowly
+FROZEN_GAPS = {"kept": ("svc_star", "svc_init"), "lost": ("svc_final", "svc_star")}
+FROZEN_GAPS |= {"rest": ("test_error", "svc_final"), "gap": ("test_error", "svc_init")}
+
 GROWTH = ("task", "d", "p_low", "p_high", "seeds", "prefactor")
 GROWTH += tuple(name + end for name in READINGS for end in ("", "_low", "_high", "_first", "_last"))
 GROWTH += ("predicted", "off", "verdict")
@@ -66,29 +70,37 @@ def gap_table(rows: pd.DataFrame, kernels: Sequence[str] = LAZY) -> pd.DataFrame
 
 
 def frozen_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """What a network would gain had its kernel stopped at t*, and what it loses after: rows of `train_frozen`.
+    """When a network wins and loses its gap: exponents of machines on its kernel of the start, of t* and of the end.
 
-    Differences of exponents over the window of learning curves, on the same samples. One line for each d: d, p_low,
-    p_high, seeds; kept, β of the hard-margin machine on the tangent kernel of t* minus β of that on the kernel of the
-    start; lost, β of the network minus β of the machine of t*; gap, their sum, the network against its first kernel;
-    each with its 95 % interval …_low and …_high (`fits.exponent_difference`); predicted (`beta_feature` −
-    `beta_lazy`).
+    Differences of β over the window of learning curves, on the same samples, one line for each task and d of networks
+    in the feature regime. Columns: task, d, p_low, p_high, seeds; kept, kernel of t* minus kernel of the start; lost,
+    kernel of the end minus kernel of t*; rest, network minus kernel of the end; gap, the sum of the three: network
+    minus kernel of the start; each with its 95 % interval …_low and …_high (`fits.exponent_difference`) and a verdict,
+    kept_verdict and gap_verdict against predicted (`beta_feature` − `beta_lazy`), the others against 0.
+
+    Raises:
+        ValueError: rows of another kind than those of `ntk_experiments.train_frozen`.
     """
-    pairs = {"kept": ("svc_star", "svc_init"), "lost": ("test_error", "svc_star"), "gap": ("test_error", "svc_init")}
+    if not set(FROZEN_GAPS["kept"]) <= set(rows.columns) and len(rows):
+        raise ValueError("frozen_table: expected rows of experiment ntk, got a table without svc_star")
     lines = []
-    for d, group in rows.groupby("d"):
+    nets = rows[(rows.regime == "feature") & rows.status.isin(FINISHED) & rows.svc_star.notna()] if len(rows) else rows
+    for (task, d), group in nets.groupby(["task", "d"]) if len(nets) else ():
         try:
-            part = window(group[group.status.isin(FINISHED) & group.svc_star.notna()])
+            part = window(group.drop_duplicates(["p", "seed"], keep="last"))
         except ValueError:  # too few p or replicas for an exponent: no line
             continue
-        line = {"d": int(d), "p_low": int(part.p.min()), "p_high": int(part.p.max()), "seeds": part.seed.nunique()}
-        for name, (above, below) in pairs.items():
-            found = exponent_difference(part.p, part[above], part[below], replica=part.seed)
-            line |= dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
         expected = exponents.beta_feature(int(d), int(part.d_parallel.iloc[0])) - exponents.beta_lazy(int(d))
-        lines.append(line | {"predicted": expected})
-    names = [name + end for name in pairs for end in ("", "_low", "_high")]
-    return pd.DataFrame(lines, columns=["d", "p_low", "p_high", "seeds", *names, "predicted"])
+        line = {"task": task, "d": int(d), "p_low": int(part.p.min()), "p_high": int(part.p.max())}
+        line |= {"seeds": part.seed.nunique(), "predicted": expected}
+        for name, (above, below) in FROZEN_GAPS.items():
+            found = exponent_difference(part.p, part[above], part[below], replica=part.seed)
+            against = expected if name in ("kept", "gap") else 0.0
+            line |= dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
+            line[f"{name}_verdict"] = verdict(*found, against)
+        lines.append(line)
+    names = [name + end for name in FROZEN_GAPS for end in ("", "_low", "_high", "_verdict")]
+    return pd.DataFrame(lines, columns=["task", "d", "p_low", "p_high", "seeds", "predicted", *names])
 
 
 def amplification_table(rows: pd.DataFrame) -> pd.DataFrame:

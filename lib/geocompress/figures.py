@@ -6,6 +6,7 @@ without them, so that the two are never taken for each other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import matplotlib as mpl
@@ -28,6 +29,8 @@ COLOURS = {
     "sky": "#56B4E9",
     "yellow": "#F0E442",
 }
+BESIDE = 0.8  # inches of a panel's width that labels and margins take
+DIGIT = 0.085  # inches of a digit of a tick label
 REGIME_COLOURS = {"feature": COLOURS["blue"], "lazy": COLOURS["vermilion"], "kernel": COLOURS["green"]}
 LABEL_COLOURS = {-1: COLOURS["orange"], 1: COLOURS["sky"]}
 
@@ -158,11 +161,22 @@ def points_in_plane(ax: Axes, x: ArrayLike, y: ArrayLike, *, edges: Sequence[flo
 
 
 def plain_powers(ax: Axes, x: ArrayLike) -> None:
-    """Label a logarithmic x-axis by the measured values themselves (64, 128, …) when there are few of them."""
+    """Label a logarithmic x-axis by the measured values themselves (64, 128, …) when there are few of them.
+
+    Where the panel has no room for all, every second, third, … is labelled, the largest always.
+    """
     values = np.unique(np.asarray(x, dtype=np.float64))
-    if len(values) <= 10:
-        ax.set_xticks(values, [f"{value:g}" for value in values])
-        ax.xaxis.set_minor_locator(NullLocator())
+    if len(values) > 10:
+        return
+    step, place = 1, ax.get_subplotspec()
+    if len(values) > 2:
+        columns = place.get_gridspec().ncols if place else 1
+        wide = ax.figure.get_figwidth() / columns - BESIDE
+        pitch = wide * np.median(np.diff(np.log(values))) / np.log(values[-1] / values[0])
+        step = max(1, math.ceil(DIGIT * (len(f"{values[-1]:g}") + 0.5) / pitch))
+    chosen = values[::-step][::-1]
+    ax.set_xticks(chosen, [f"{value:g}" for value in chosen])
+    ax.xaxis.set_minor_locator(NullLocator())
 
 
 def _points(

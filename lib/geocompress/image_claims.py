@@ -15,6 +15,7 @@ from geocompress.fits import PowerLawFit, fit_power_law
 METHODS = ("network", "ntk_init", "ntk_final", "last_init", "last_final")
 CLAIMED = ("network", "ntk_init", "ntk_final")  # methods that arXiv:2007.11471 says something about
 NOT_RUN = "not yet run"
+MOMENTS = ("init", "final")
 # columns of rows, as readers know them
 SETTINGS = {"p": "$p$", "alpha": "$\\alpha$", "inertia": "$\\tau$", "order": "order", "margin_tol": "tolerance"}
 
@@ -62,7 +63,8 @@ def claims(every: pd.DataFrame, *, at: Real = 1000, beyond: Real = 200) -> pd.Da
     1. At p = `at` the net errs less than the machine on its initial kernel; the 95 % intervals over seeds are disjoint.
        Beside them stands the ratio of the two on the same images, two standard errors in brackets.
     2. β of the net is larger than that of its initial kernel: the slope of their ratio over all p, with its interval.
-    3. The final kernel errs less than the initial one at every p ≥ `beyond`: geometric mean of the ratio.
+    3. The final kernel errs less than the initial one at every p ≥ `beyond`: geometric mean of the ratio on the same
+       images, two standard errors in brackets, below 1 with its interval at each of them.
 
     Columns: claim, measured, verdict ("holds", "does not hold", "undecided" where an interval holds both answers, or
     "not yet run").
@@ -131,6 +133,33 @@ def momentum_in_words(every: pd.DataFrame) -> str:
     return "; ".join(told) if told else NOT_RUN
 
 
+def on_common_seeds(every: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the seeds that were run at every α and inertia, so that curves against α are of the same images."""
+    runs = every[["alpha", "inertia", "seed"]].drop_duplicates()
+    counts = runs.groupby("seed").size()
+    return every[every.seed.isin(counts.index[counts == len(runs[["alpha", "inertia"]].drop_duplicates())])]
+
+
+def crossover_in_words(every: pd.DataFrame, usual: Real) -> str:
+    """Errors of the net at each α over those at the usual one, on the same images, as text; and where they are least.
+
+    Geometric means, two standard errors in brackets.
+
+    Args:
+        every: rows of `image_experiments.by_method` of one p.
+        usual: the α that the others are held against.
+    """
+    nets = every[(every.method == "network") & (every.inertia == 0)]
+    base, least, told = nets[nets.alpha == usual], (1.0, usual), []
+    for alpha, runs in nets[nets.alpha != usual].groupby("alpha"):
+        if not len(runs.merge(base, on=["p", "seed"])):
+            continue
+        line = comparisons.paired_ratio(runs, base).iloc[0]
+        least = min(least, (line.ratio, alpha))
+        told.append(f"{tables.interval(line.ratio, line.low, line.high)} at α = {alpha:g}")
+    return f"{', '.join(told)}; least at α = {least[1]:g}" if told else NOT_RUN
+
+
 def stability_in_words(stability: Mapping[str, Sequence[Sequence[float]]]) -> str:
     """What training did to the relative stability of the output, and in how many layers R fell, as text.
 
@@ -153,15 +182,34 @@ def similarities(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     lines = []
     for title, rows in tables.items():
         last = rows[rows.p == rows.p.max()]
-        change = {"": title, "seeds": f"{len(last)}"}
-        for column, name in (("projections", "largest label projection"), ("information", "best information (nats)")):
-            means = [np.mean([max(values) for values in last[f"{column}_{m}"]]) for m in ("init", "final")]
-            change[name] = f"{means[0]:.2f} → {means[1]:.2f}"
-        change["alignment"] = f"{last.alignment_init.mean():.2f} → {last.alignment_final.mean():.2f}"
-        change["error of its machine"] = f"{last.svc_init.mean():.3f} → {last.svc_final.mean():.3f}"
-        change["net"] = f"{last.test_error.mean():.3f}"
-        lines.append(change)
+        line = {"": title, "seeds": f"{len(last)}"}
+        for name, (before, after) in _changes(rows).items():
+            digits = 3 if "error" in name else 2
+            line[name] = f"{before:.{digits}f} → {after:.{digits}f}"
+        lines.append(line | {"net": f"{last.test_error.mean():.3f}"})
     return pd.DataFrame(lines)
+
+
+def similarities_in_words(tables: Mapping[str, pd.DataFrame]) -> str:
+    """Which of the `similarities` change the same way in all sets, and by which factors, in the order of the sets."""
+    changes = [_changes(rows) for rows in tables.values()]
+    told: dict[bool, list[str]] = {True: [], False: []}
+    for name in changes[0] if changes else ():
+        factors = [after / before for before, after in (change[name] for change in changes)]
+        alike = all(factor > 1 for factor in factors) or all(factor < 1 for factor in factors)
+        told[alike].append(f"{name} (× {', × '.join(f'{factor:.1f}' for factor in factors)})")
+    said = {"change the same way": told[True], "do not": told[False]}
+    return "; ".join(f"{title}: {', '.join(names)}" for title, names in said.items() if names) or NOT_RUN
+
+
+def _changes(rows: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """What training did to the kernel at the largest p: means over seeds, before and after, by name."""
+    last, found = rows[rows.p == rows.p.max()], {}
+    for column, name in (("projections", "largest label projection"), ("information", "best information (nats)")):
+        found[name] = tuple(float(np.mean([max(values) for values in last[f"{column}_{m}"]])) for m in MOMENTS)
+    for column, name in (("alignment", "alignment"), ("svc", "error of its machine")):
+        found[name] = tuple(float(last[f"{column}_{moment}"].mean()) for moment in MOMENTS)
+    return found
 
 
 def _below_at(parts: Mapping[str, pd.DataFrame], at: Real) -> tuple[str, str, str]:
@@ -195,8 +243,8 @@ def _better_frozen(parts: Mapping[str, pd.DataFrame], beyond: Real) -> tuple[str
     if not len(large["ntk_final"]):
         return claim, NOT_RUN, NOT_RUN
     ratio = comparisons.paired_ratio(large["ntk_final"], large["ntk_init"])
-    told = ", ".join(f"{line.ratio:.2f} at {line.p:g}" for line in ratio.itertuples())
-    return claim, f"ratio {told}", _verdict(bool((ratio.ratio < 1).all()), bool((ratio.low > 1).any()))
+    told = ", ".join(f"{tables.interval(line.ratio, line.low, line.high)} at {line.p:g}" for line in ratio.itertuples())
+    return claim, f"ratio {told}", _verdict(bool((ratio.high < 1).all()), bool((ratio.low > 1).any()))
 
 
 def _verdict(holds: bool, fails: bool) -> str:

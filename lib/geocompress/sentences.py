@@ -67,25 +67,18 @@ def gaps(table: pd.DataFrame, tolerance: float) -> str:
 
 
 def frozen(table: pd.DataFrame) -> str:
-    """Where a network's gap is lost, by a `comparisons.frozen_table`, as Markdown: before t* or after.
-
-    The kernel of t* keeps the gap where the interval of what it gained holds the prediction or lies above; the network
-    loses after t* where the whole interval of what follows is below zero.
-    """
-    enough, after = table.kept_high >= table.predicted, table.lost_high < 0
-    kinds = {
-        "Frozen at $t^*$ the kernel has the predicted gap or more, and the network loses after": enough & after,
-        "Frozen at $t^*$ the kernel has it, and what follows is not certain": enough & ~after,
-        "The kernel of $t^*$ has less than predicted": ~enough,
+    """What a `comparisons.frozen_table` says of each part of a gap, by the rule of all verdicts, as Markdown."""
+    titles = {
+        "kept": ("What the kernel gained up to $t^*$, against the predicted gap", table.predicted),
+        "lost": ("What it gained or lost from there to the end, against 0", 0.0),
+        "rest": ("What the network has beyond the kernel of its end, against 0", 0.0),
+        "gap": ("The sum, which is the gap, against the predicted one", table.predicted),
     }
-    said = []
-    for title, chosen in kinds.items():
-        told = [
-            f"$d = {line.d}$ (loss {tables.interval(-line.lost, -line.lost_high, -line.lost_low)})"
-            for line in table[chosen].itertuples()
-        ]
-        said.append(f"- {title}: {'; '.join(told) or 'nowhere'}.")
-    return "\n".join(said)
+    names = [f"$d = {d}$" for d in table.d]
+    return "\n".join(
+        f"- {title}: {by_verdict(names, table[name] - against, table[f'{name}_verdict'])}."
+        for name, (title, against) in titles.items()
+    )
 
 
 def trend(above: pd.DataFrame, below: pd.DataFrame) -> str:

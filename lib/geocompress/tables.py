@@ -128,14 +128,14 @@ def gaps_in_words(table: pd.DataFrame) -> pd.DataFrame:
 
 def frozen_in_words(table: pd.DataFrame) -> pd.DataFrame:
     """A `comparisons.frozen_table` for readers, as text."""
-    titles = {"kept": "$\\beta$, kernel of $t^*$ minus kernel of the start"}
-    titles |= {"lost": "network minus kernel of $t^*$", "gap": "network minus kernel of the start"}
+    titles = {"kept": "kernel of $t^*$ − kernel of the start", "lost": "kernel of the end − kernel of $t^*$"}
+    titles |= {"rest": "network − kernel of the end", "gap": "sum: network − kernel of the start"}
     return pd.DataFrame(
         {
             "$d$": table.d.astype(str),
             "$p$": _windows(table.p_low, table.p_high),
             "seeds": table.seeds.astype(str),
-            **{f"{title} (95 %)": _intervals(table, name) for name, title in titles.items()},
+            **{title: _intervals(table, name) for name, title in titles.items()},
             "gap predicted": [f"{value:.3f}" for value in table.predicted],
         }
     )
