@@ -682,9 +682,9 @@ Markdown(tables.markdown(tables.layers_in_words(lines)))
 # {glue:text}`stripe_end_gap` ({glue:text}`stripe_end_gap_predicted` is predicted). Over that window the network is off its own
 # exponent by {glue:text}`stripe_end_network_off`, the kernel by {glue:text}`stripe_end_lazy_off` (for the other dimensions see
 # the list below the table of gaps). Further out, over $p =$ {glue:text}`stripe_published_kernel_window`, the same kernel has
-# {glue:text}`stripe_published_kernel`. The network's part comes after $t^*$. Its kernel gains {glue:text}`stripe_frozen_kept` until then,
-# and {glue:text}`stripe_frozen_lost` from there to the end; the network has {glue:text}`stripe_frozen_rest` beyond that. (Added to
-# an exponent, each.)
+# {glue:text}`stripe_published_kernel`. And the network's part, by its frozen kernels: up to $t^*$ the exponent of a machine on them
+# changes by {glue:text}`stripe_frozen_kept`, from there to the end by {glue:text}`stripe_frozen_lost`, and the network adds
+# {glue:text}`stripe_frozen_rest`.
 #
 # $\lambda(t^*)$ scatters from sample to sample by tens of per cent however wide the net is, because all neurons feel the
 # same noise; averages over few seeds inherit that. And the end of a run is sensitive: a tighter tolerance of the solver moves
