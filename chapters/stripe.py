@@ -379,7 +379,10 @@ lazy_ratio = comparisons.paired_ratio(lazy_nets, infinite) if len(lazy_nets) and
 told = not_yet
 if len(lazy_ratio):
     told = f"{((lazy_ratio.low <= 1) & (lazy_ratio.high >= 1)).sum()} of {len(lazy_ratio)}"
-    told += f" numbers p; at the largest p the network errs {sentences.trend(lazy_nets, infinite)}"
+    law = comparisons.ratio_law(lazy_nets, infinite)
+    told += (
+        f" numbers p, and the ratio goes as p to the power {tables.interval(-law.beta, -law.beta_high, -law.beta_low)}"
+    )
 glue("stripe_lazy_published", told, display=False)
 
 # %% [markdown]
