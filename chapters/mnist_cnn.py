@@ -309,7 +309,7 @@ Markdown(tables.markdown(verdicts) if len(verdicts) else "Not yet run.")
 # "Undecided" means that an interval holds both answers. The first claim compares intervals of means over seeds. The
 # ratio beside it (geometric mean, two standard errors) pairs the two on the same images and initial weights, which takes
 # out what is hard for both; the verdict does not use it. The second compares the slope of the ratio of the two errors,
-# seed by seed, and the third the means of their ratio at each $p$ on its own. Trainings that did not end with every margin
+# seed by seed, and the third asks at each $p$ on its own whether the ratio is below 1 with its interval. Trainings that did not end with every margin
 # at 1 are left out: {glue:text}`mnist_unfinished`. So are machines that do not separate their images:
 # {glue:text}`mnist_left_out`. The last layer of the random net has few features, and more images than features need not be
 # separable.

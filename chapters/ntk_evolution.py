@@ -500,7 +500,7 @@ glue("ntk_lambda_end", float(nets.lambda_end[nets.p == nets.p.max()].mean()), di
 # octaves, powers of $p$ over the whole range, intervals 95 % over replicas. The network's own $\beta$ is
 # {glue:text}`ntk_beta_net`.
 #
-# Two things follow, and a third does not.
+# What follows:
 #
 # - The network falls behind the machine that was told its $\lambda(t^*)$, by a factor that grows with $p$. What happens after
 #   $t^*$ costs it a part of its exponent, as long as this trend goes on.

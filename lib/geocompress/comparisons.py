@@ -73,16 +73,17 @@ def frozen_table(rows: pd.DataFrame) -> pd.DataFrame:
     """When a network wins and loses its gap: exponents of machines on its kernel of the start, of t* and of the end.
 
     Differences of β over the window of learning curves, on the same samples, one line for each task and d of networks
-    in the feature regime. Columns: task, d, p_low, p_high, seeds; kept, kernel of t* minus kernel of the start; lost,
-    kernel of the end minus kernel of t*; rest, network minus kernel of the end; gap, the sum of the three: network
-    minus kernel of the start; each with its 95 % interval …_low and …_high (`fits.exponent_difference`) and a verdict,
-    kept_verdict and gap_verdict against predicted (`beta_feature` − `beta_lazy`), the others against 0.
+    in the feature regime, of one α. Columns: task, d, p_low, p_high, seeds; kept, kernel of t* minus kernel of the
+    start; lost, kernel of the end minus kernel of t*; rest, network minus kernel of the end; gap, the sum of the three:
+    network minus kernel of the start; each with its 95 % interval …_low and …_high (`fits.exponent_difference`) and a
+    verdict, kept_verdict and gap_verdict against predicted (`beta_feature` − `beta_lazy`), the others against 0.
 
     Raises:
         ValueError: rows of another kind than those of `ntk_experiments.train_frozen`.
     """
     if not set(FROZEN_GAPS["kept"]) <= set(rows.columns) and len(rows):
-        raise ValueError("frozen_table: expected rows of experiment ntk, got a table without svc_star")
+        found = "a table without svc_star; load those of a sweep with `experiment: ntk`"
+        raise ValueError(f"frozen_table: expected rows of experiment ntk, got {found}")
     lines = []
     nets = rows[(rows.regime == "feature") & rows.status.isin(FINISHED) & rows.svc_star.notna()] if len(rows) else rows
     for (task, d), group in nets.groupby(["task", "d"]) if len(nets) else ():
