@@ -1,12 +1,17 @@
 """The chapters: both files agree, numbers are really compared, and they hold when the chapters run again."""
 
+import base64
 import copy
+import io
 import os
 import subprocess
 import sys
 
+import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 import build_book
 import checked_cells
@@ -26,6 +31,24 @@ def checked(notebook) -> list:
 
 def test_there_are_chapters():
     assert CHAPTERS
+
+
+def test_pictures_become_light_and_look_the_same():
+    figure, ax = plt.subplots()
+    ax.imshow(np.random.default_rng(0).random((8, 8)))
+    drawn = io.BytesIO()
+    figure.savefig(drawn, facecolor="white")
+    plt.close(figure)
+    data = {"image/png": base64.b64encode(drawn.getvalue()).decode(), "text/plain": "a figure"}
+    outputs = [nbformat.v4.new_output("display_data", data), nbformat.v4.new_output("stream", text="one")]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("draw()", outputs=outputs)])
+    build_book.lighten(notebook)
+    light = io.BytesIO(base64.b64decode(notebook.cells[0].outputs[0].data["image/png"]))
+    assert light.getbuffer().nbytes < drawn.getbuffer().nbytes
+    before, after = (np.asarray(Image.open(one).convert("RGB"), dtype=float) for one in (drawn, light))
+    assert before.shape == after.shape
+    assert np.abs(before - after).mean() < 1
+    assert notebook.cells[0].outputs[1].text == "one"
 
 
 @each_chapter
