@@ -117,3 +117,38 @@ def law(beta, *, method="network", regime="feature", task="stripe", d=5, p=(64, 
         for n, s in itertools.product(p, range(seeds))
     ]
     return pd.DataFrame(rows)
+
+
+def image_rows(
+    points=(50, 100, 200, 400, 1000), seeds=5, alpha=2e-3, inertia=0.0, **laws: tuple[float, float]
+) -> pd.DataFrame:
+    """Rows on images: ε = A p^−β (1 ± 1 % by seed) of each method from its (A, β)."""
+    laws = {"network": (3.0, 0.5), "ntk_init": (3.0, 0.35), "ntk_final": (3.2, 0.5)} | laws
+    return pd.DataFrame(
+        {
+            "task": "mnist",
+            "d": 784,
+            "d_parallel": np.nan,
+            "regime": "feature",
+            "status": "FITTED",
+            "p": p,
+            "alpha": alpha,
+            "inertia": inertia,
+            "method": method,
+            "seed": seed,
+            "test_error": scale * p**-beta * (1 + 0.01 * np.sin(seed + p)),
+        }
+        for p in points
+        for method, (scale, beta) in laws.items()
+        for seed in range(seeds)
+    )
+
+
+def image_trainings(**columns) -> pd.DataFrame:
+    """Two rows of `image_experiments.train_images`, with the columns that tables of them need."""
+    kinds = {"task": "mnist", "d": 784, "seed": [0, 1], "p": 200, "alpha": 2e-3, "inertia": 0.0, "steps": [40, 50]}
+    errors = {"test_error": [0.1, 0.12], "svc_init": [0.2, 0.2], "svc_final": [0.1, 0.1], "t_end": [10.0, 12.0]}
+    kernel = {f"{name}_init": [[0.1, 0.0], [0.0, 0.3]] for name in ("projections", "information")}
+    kernel |= {f"{name}_final": [[0.7, 0.0], [0.6, 0.3]] for name in ("projections", "information")}
+    ends = {"status": ["FITTED", "MAX_STEPS"], "alignment_init": 0.1, "alignment_final": 0.5}
+    return pd.DataFrame(kinds | errors | kernel | ends | columns)

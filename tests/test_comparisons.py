@@ -90,7 +90,7 @@ def test_kernels_frozen_on_the_way_split_the_gap():
     rows.loc[rows.p == 64, "test_error"] = 1.0  # outside the window
     rows.loc[rows.seed == 4, "svc_star"] = float("nan")
     rows.loc[rows.seed == 5, ["status", "test_error"]] = ["MAX_TIME", 1.0]
-    others = [rows.assign(test_error=1.0)[:3], frozen(0.2, regime="lazy"), frozen(0.5, d=3, p=(64,))]
+    others = [rows[rows.p == 512].assign(test_error=1.0), frozen(0.2, regime="lazy"), frozen(0.5, d=3, p=(64,))]
     (line,) = comparisons.frozen_table(pd.concat([others[0], rows, *others[1:]])).itertuples()
     assert (line.task, line.d, line.p_low, line.p_high, line.seeds) == ("stripe", 5, 128, 1024, 4)
     assert (line.kept, line.lost, line.rest, line.gap) == pytest.approx((0.5, -0.2, -0.1, 0.2))

@@ -5,31 +5,8 @@ import pandas as pd
 import pytest
 
 from geocompress import image_claims
-
-POINTS = (50, 100, 200, 400, 1000)
-
-
-def rows(points=POINTS, seeds=5, alpha=2e-3, inertia=0.0, **laws: tuple[float, float]) -> pd.DataFrame:
-    """ε = A p^−β (1 ± 1 % by seed) of each method from its (A, β)."""
-    laws = {"network": (3.0, 0.5), "ntk_init": (3.0, 0.35), "ntk_final": (3.2, 0.5)} | laws
-    return pd.DataFrame(
-        {
-            "task": "mnist",
-            "d": 784,
-            "d_parallel": np.nan,
-            "regime": "feature",
-            "status": "FITTED",
-            "p": p,
-            "alpha": alpha,
-            "inertia": inertia,
-            "method": method,
-            "seed": seed,
-            "test_error": scale * p**-beta * (1 + 0.01 * np.sin(seed + p)),
-        }
-        for p in points
-        for method, (scale, beta) in laws.items()
-        for seed in range(seeds)
-    )
+from reference import image_rows as rows
+from reference import image_trainings as trainings
 
 
 def test_the_interval_of_a_mean_is_students():
@@ -97,25 +74,6 @@ def test_claims_without_rows_are_not_yet_run():
     assert image_claims.claims(rows().iloc[:0]).verdict.tolist() == ["not yet run"] * 3
 
 
-def test_momentum_is_compared_on_the_same_images():
-    flow, momentum = rows(points=(200,)), rows(points=(200,), inertia=10.0, network=(6.0, 0.5))
-    told = image_claims.momentum_in_words(pd.concat([flow, momentum]))
-    assert told == "net 2.00 (2.00 – 2.00); NTK at the end 1.00 (1.00 – 1.00)"
-    assert image_claims.momentum_in_words(flow) == "not yet run"
-
-
-def test_errors_against_alpha_are_of_the_same_images():
-    usual, best = rows(points=(200,)), rows(points=(200,), alpha=0.1, seeds=3, network=(1.5, 0.5))
-    lazy = rows(points=(200,), alpha=1e4, seeds=4, network=(6.0, 0.5))
-    every = image_claims.on_common_seeds(pd.concat([usual, best, lazy]))
-    assert sorted(every.seed.unique()) == [0, 1, 2]
-    assert len(every) == 3 * 9
-    told = image_claims.crossover_in_words(every, 2e-3)
-    assert told == "0.50 (0.50 – 0.50) at α = 0.1, 2.00 (2.00 – 2.00) at α = 10000; least at α = 0.1"
-    assert image_claims.crossover_in_words(pd.concat([usual, lazy]), 2e-3).endswith("least at α = 0.002")
-    assert image_claims.crossover_in_words(usual, 2e-3) == "not yet run"
-
-
 def test_what_changes_the_same_way_is_told_with_its_factors():
     other = trainings(alignment_final=0.05, svc_final=0.16)
     told = image_claims.similarities_in_words({"a": trainings(), "b": other})
@@ -124,30 +82,6 @@ def test_what_changes_the_same_way_is_told_with_its_factors():
     assert same.endswith("error of its machine (× 0.5, × 0.8)")
     assert opposite == "do not: alignment (× 5.0, × 0.5)"
     assert image_claims.similarities_in_words({}) == "not yet run"
-
-
-def trainings(**columns) -> pd.DataFrame:
-    kinds = {"task": "mnist", "d": 784, "seed": [0, 1], "p": 200, "alpha": 2e-3, "inertia": 0.0, "steps": [40, 50]}
-    errors = {"test_error": [0.1, 0.12], "svc_init": [0.2, 0.2], "svc_final": [0.1, 0.1], "t_end": [10.0, 12.0]}
-    kernel = {f"{name}_init": [[0.1, 0.0], [0.0, 0.3]] for name in ("projections", "information")}
-    kernel |= {f"{name}_final": [[0.7, 0.0], [0.6, 0.3]] for name in ("projections", "information")}
-    ends = {"status": ["FITTED", "MAX_STEPS"], "alignment_init": 0.1, "alignment_final": 0.5}
-    return pd.DataFrame(kinds | errors | kernel | ends | columns)
-
-
-def test_trainings_are_told_by_alpha_and_inertia():
-    table = image_claims.trainings_in_words(pd.concat([trainings(), trainings(inertia=10.0)]))
-    assert table["$\\tau$"].tolist() == ["0", "10"]
-    assert table["net"][0].startswith("0.1100 (")
-    assert table["steps"].tolist() == ["45", "45"]
-    assert table["ended"][0] == "1 fitted, 1 max_steps"
-
-
-def test_trainings_are_told_by_other_settings_too():
-    both = pd.concat([trainings().assign(order=1), trainings().assign(order=2, steps=90)])
-    table = image_claims.trainings_in_words(both, by=("order", "inertia"))
-    assert table["order"].tolist() == ["1", "2"]
-    assert table["steps"].tolist()[1] == "90"
 
 
 def test_machines_without_a_result_are_named_with_their_ending():

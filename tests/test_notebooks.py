@@ -45,6 +45,7 @@ def test_pictures_become_light_and_look_the_same():
     build_book.lighten(notebook)
     light = io.BytesIO(base64.b64decode(notebook.cells[0].outputs[0].data["image/png"]))
     assert light.getbuffer().nbytes < drawn.getbuffer().nbytes
+    assert Image.open(light).mode == "P"
     before, after = (np.asarray(Image.open(one).convert("RGB"), dtype=float) for one in (drawn, light))
     assert before.shape == after.shape
     assert np.abs(before - after).mean() < 1

@@ -81,12 +81,15 @@ def frozen_table(rows: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: rows of another kind than those of `ntk_experiments.train_frozen`.
     """
-    if not set(FROZEN_GAPS["kept"]) <= set(rows.columns) and len(rows):
+    parts = [name + end for name in FROZEN_GAPS for end in ("", "_low", "_high", "_verdict")]
+    names = ["task", "d", "p_low", "p_high", "seeds", "predicted", *parts]
+    if not len(rows):
+        return pd.DataFrame(columns=names)
+    if "svc_star" not in rows:
         found = "a table without svc_star; load those of a sweep with `experiment: ntk`"
         raise ValueError(f"frozen_table: expected rows of experiment ntk, got {found}")
-    lines = []
-    nets = rows[(rows.regime == "feature") & rows.status.isin(FINISHED) & rows.svc_star.notna()] if len(rows) else rows
-    for (task, d), group in nets.groupby(["task", "d"]) if len(nets) else ():
+    nets, lines = rows[(rows.regime == "feature") & rows.status.isin(FINISHED) & rows.svc_star.notna()], []
+    for (task, d), group in nets.groupby(["task", "d"]):
         try:
             part = window(group.drop_duplicates(["p", "seed"], keep="last"))
         except ValueError:  # too few p or replicas for an exponent: no line
@@ -96,12 +99,10 @@ def frozen_table(rows: pd.DataFrame) -> pd.DataFrame:
         line |= {"seeds": part.seed.nunique(), "predicted": expected}
         for name, (above, below) in FROZEN_GAPS.items():
             found = exponent_difference(part.p, part[above], part[below], replica=part.seed)
-            against = expected if name in ("kept", "gap") else 0.0
             line |= dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
-            line[f"{name}_verdict"] = verdict(*found, against)
+            line[f"{name}_verdict"] = verdict(*found, expected if name in ("kept", "gap") else 0.0)
         lines.append(line)
-    names = [name + end for name in FROZEN_GAPS for end in ("", "_low", "_high", "_verdict")]
-    return pd.DataFrame(lines, columns=["task", "d", "p_low", "p_high", "seeds", "predicted", *names])
+    return pd.DataFrame(lines, columns=names)
 
 
 def amplification_table(rows: pd.DataFrame) -> pd.DataFrame:

@@ -16,8 +16,6 @@ METHODS = ("network", "ntk_init", "ntk_final", "last_init", "last_final")
 CLAIMED = ("network", "ntk_init", "ntk_final")  # methods that arXiv:2007.11471 says something about
 NOT_RUN = "not yet run"
 MOMENTS = ("init", "final")
-# columns of rows, as readers know them
-SETTINGS = {"p": "$p$", "alpha": "$\\alpha$", "inertia": "$\\tau$", "order": "order", "margin_tol": "tolerance"}
 
 
 def error_by_method(every: pd.DataFrame) -> pd.DataFrame:
@@ -33,6 +31,11 @@ def error_by_method(every: pd.DataFrame) -> pd.DataFrame:
     half = stdtrit(np.maximum(found["size"] - 1, 1), 0.975) * found["sem"]
     ends = {"seeds": found["size"], "error": found["mean"], "low": found["mean"] - half, "high": found["mean"] + half}
     return found[keys].assign(**ends)
+
+
+def error_in_words(line: pd.Series) -> str:
+    """A line of `error_by_method` as text."""
+    return tables.interval(line.error, line.low, line.high, digits=4)
 
 
 def exponents_in_words(every: pd.DataFrame, methods: Sequence[str] = METHODS) -> pd.DataFrame:
@@ -79,24 +82,6 @@ def claims(every: pd.DataFrame, *, at: Real = 1000, beyond: Real = 200) -> pd.Da
     return pd.DataFrame(found, columns=["claim", "measured", "verdict"])
 
 
-def trainings_in_words(rows: pd.DataFrame, by: Sequence[str] = ("alpha", "inertia")) -> pd.DataFrame:
-    """Trainings by some of their settings, as text: errors with 95 % intervals, steps, time, and how they ended.
-
-    Args:
-        rows: of `image_experiments.train_images`.
-        by: settings that tell lines apart, of p, alpha, inertia, order and margin_tol; the others do not differ.
-    """
-    lines = []
-    for settings, runs in rows.groupby(list(by)):
-        parts = [runs.assign(test_error=runs[c], method="") for c in ("test_error", "svc_init", "svc_final")]
-        errors = [_error(error_by_method(part).iloc[0]) for part in parts]
-        ends = ", ".join(f"{count} {status.lower()}" for status, count in runs.status.value_counts().items())
-        cells = (*errors, f"{runs.steps.mean():.0f}", f"{runs.t_end.mean():.3g}", ends)
-        lines.append([f"{value:g}" for value in settings] + list(cells))
-    names = ("net", "NTK at the start", "NTK at the end", "steps", "$t$ of the end", "ended")
-    return pd.DataFrame(lines, columns=[SETTINGS[name] for name in by] + list(names))
-
-
 def left_out(every: pd.DataFrame, methods: Sequence[str] = METHODS) -> str:
     """Which machines have no result and why, as text: method, how many of how many, from which p, and their endings.
 
@@ -113,51 +98,6 @@ def left_out(every: pd.DataFrame, methods: Sequence[str] = METHODS) -> str:
             label = curves.STYLES[name].label
             told.append(f"{label}, {len(lost)} of {len(rows)} ({ends}), from $p$ = {lost.p.min()} on")
     return "; ".join(told) if told else "none"
-
-
-def momentum_in_words(every: pd.DataFrame) -> str:
-    """Errors with momentum over those without on the same images, by method, as text: geometric means, two errors.
-
-    Args:
-        every: rows of `image_experiments.by_method` of one p and α.
-    """
-    told = []
-    for name in CLAIMED:
-        rows = every[every.method == name]
-        with_, without = rows[rows.inertia > 0], rows[rows.inertia == 0]
-        if name == "ntk_init" or not len(with_.merge(without, on=["p", "seed"])):
-            continue  # the initial kernel knows nothing of a path
-        line = comparisons.paired_ratio(with_, without).iloc[0]
-        ratio = tables.interval(line.ratio, line.low, line.high)
-        told.append(f"{curves.STYLES[name].label.split(',')[0]} {ratio}")
-    return "; ".join(told) if told else NOT_RUN
-
-
-def on_common_seeds(every: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the seeds that were run at every α and inertia, so that curves against α are of the same images."""
-    runs = every[["alpha", "inertia", "seed"]].drop_duplicates()
-    counts = runs.groupby("seed").size()
-    return every[every.seed.isin(counts.index[counts == len(runs[["alpha", "inertia"]].drop_duplicates())])]
-
-
-def crossover_in_words(every: pd.DataFrame, usual: Real) -> str:
-    """Errors of the net at each α over those at the usual one, on the same images, as text; and where they are least.
-
-    Geometric means, two standard errors in brackets.
-
-    Args:
-        every: rows of `image_experiments.by_method` of one p.
-        usual: the α that the others are held against.
-    """
-    nets = every[(every.method == "network") & (every.inertia == 0)]
-    base, least, told = nets[nets.alpha == usual], (1.0, usual), []
-    for alpha, runs in nets[nets.alpha != usual].groupby("alpha"):
-        if not len(runs.merge(base, on=["p", "seed"])):
-            continue
-        line = comparisons.paired_ratio(runs, base).iloc[0]
-        least = min(least, (line.ratio, alpha))
-        told.append(f"{tables.interval(line.ratio, line.low, line.high)} at α = {alpha:g}")
-    return f"{', '.join(told)}; least at α = {least[1]:g}" if told else NOT_RUN
 
 
 def stability_in_words(stability: Mapping[str, Sequence[Sequence[float]]]) -> str:
@@ -219,7 +159,7 @@ def _below_at(parts: Mapping[str, pd.DataFrame], at: Real) -> tuple[str, str, st
         return claim, NOT_RUN, NOT_RUN
     table = error_by_method(pd.concat([nets, kernels])).set_index("method")
     net, kernel = table.loc["network"], table.loc["ntk_init"]
-    told = " against ".join(_error(line) for line in (net, kernel))
+    told = " against ".join(error_in_words(line) for line in (net, kernel))
     below, above = bool(net.high < kernel.low), bool(net.low > kernel.high)
     pair = comparisons.paired_ratio(nets, kernels).iloc[0]
     told += f", {net.seeds:.0f} seeds; on the same images {tables.interval(pair.ratio, pair.low, pair.high)} times"
@@ -243,8 +183,8 @@ def _better_frozen(parts: Mapping[str, pd.DataFrame], beyond: Real) -> tuple[str
     if not len(large["ntk_final"]):
         return claim, NOT_RUN, NOT_RUN
     ratio = comparisons.paired_ratio(large["ntk_final"], large["ntk_init"])
-    told = ", ".join(f"{tables.interval(line.ratio, line.low, line.high)} at {line.p:g}" for line in ratio.itertuples())
-    return claim, f"ratio {told}", _verdict(bool((ratio.high < 1).all()), bool((ratio.low > 1).any()))
+    verdict = _verdict(bool((ratio.high < 1).all()), bool((ratio.low > 1).any()))
+    return claim, f"ratio {tables.ratio_by_p(ratio)}", verdict
 
 
 def _verdict(holds: bool, fails: bool) -> str:
@@ -253,11 +193,6 @@ def _verdict(holds: bool, fails: bool) -> str:
 
 def _exponent(law: PowerLawFit) -> str:
     return tables.interval(law.beta, law.beta_low, law.beta_high)
-
-
-def _error(line: pd.Series) -> str:
-    """Of a line of `error_by_method`."""
-    return tables.interval(line.error, line.low, line.high, digits=4)
 
 
 def _common(rows: pd.DataFrame) -> pd.DataFrame:

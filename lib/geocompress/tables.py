@@ -97,6 +97,11 @@ def interval(value: float, low: float, high: float, digits: int = 2) -> str:
     return middle if np.isnan(low) else f"{middle} ({start} – {end})"
 
 
+def ratio_by_p(ratio: pd.DataFrame) -> str:
+    """The lines of `comparisons.paired_ratio` as text: the ratio with its interval at each p."""
+    return ", ".join(f"{interval(line.ratio, line.low, line.high)} at {line.p:g}" for line in ratio.itertuples())
+
+
 def _intervals(table: pd.DataFrame, name: str) -> list[str]:
     parts = (table[name], table[f"{name}_low"], table[f"{name}_high"])
     return [interval(*line) for line in zip(*parts, strict=True)]
