@@ -40,6 +40,14 @@ def test_fitted_fraction_counts_points_on_the_margin():
     assert compression.fitted_fraction(torch.tensor([0.9, 1 - 1e-4, 1.0, 7.0])) == 0.75
 
 
+def test_class_gap_is_one_when_only_one_label_is_fitted():
+    y = torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0, 1.0])
+    assert compression.class_gap(torch.where(y > 0, 2.0, 0.0), y) == 1
+    assert compression.class_gap(torch.where(y > 0, 0.0, 2.0), y) == 1
+    assert compression.class_gap(torch.tensor([1.0, 1.0, 1.0, 0.5, 0.0, 0.0]), y) == 0
+    assert compression.class_gap(torch.tensor([1.0, 0.0, 1.0, 0.5, 1.0, 0.0]), y) == 0.75
+
+
 def test_neurons_in_the_plane():
     params = {
         "omega": torch.tensor([[3.0, 4.0, 0.0]]),

@@ -75,6 +75,8 @@ def test_a_row_is_that_of_the_trained_net(replica, path, row):
     first = next(s for s in path if float((s.margins >= 1 - 1e-3).double().mean()) >= 0.1)
     assert row["t_star"] == first.t
     assert row["t_star"] < row["t_end"]
+    fitted = [[float((s.margins[replica.y == sign] >= 1 - 1e-3).double().mean()) for sign in (1, -1)] for s in path]
+    assert row["class_gap"] == max(abs(even - odd) for even, odd in fitted) > 0
     assert (row["d"], row["regime"], row["experiment"], row["method"]) == (64, "feature", "image", "network")
 
 

@@ -38,6 +38,18 @@ def fitted_fraction(margins: Tensor) -> float:
     return float((margins >= 1 - 1e-3).double().mean())
 
 
+def class_gap(margins: Tensor, y: Tensor) -> float:
+    """How much more of one class is fitted than of the other: modulus of the difference of the two `fitted_fraction`s.
+
+    1 when one label is fitted on every point that has it and the other on none.
+
+    Args:
+        margins: y F, shape (p,).
+        y: labels ±1, shape (p,), both there.
+    """
+    return abs(fitted_fraction(margins[y > 0]) - fitted_fraction(margins[y < 0]))
+
+
 def balance(params: Params) -> Float[Tensor, " h"]:
     """|ω_n|² + b_n² − β_n² of every neuron: conserved by the flow of any loss, since σ is homogeneous of degree one."""
     return params["omega"].square().sum(1) + params["b"].square() - params["beta"].square()

@@ -41,7 +41,8 @@ def train_images(
 ) -> dict[str, Any]:
     """Train one network to margin 1 on every image; return the row of the net and of the kernels it had and has.
 
-    `test_error` is the net's. For each moment M, init and final:
+    `test_error` is the net's, and `class_gap` the largest of its path (`compression.class_gap`); rows of earlier
+    versions lack the latter. For each moment M, init and final:
 
     - `svc_M`, `last_M`: test errors of the hard-margin machines on the tangent kernel and on the part of the last layer
       (readout and bias), with `svc_status_M`, `svc_support_M`, `last_status_M`.
@@ -64,10 +65,8 @@ def train_images(
     """
     about = store.provenance(device=config.device, dtype=config.dtype)
     replica = ImageReplica(config, memory_gb=memory_gb)
-    start = time.perf_counter()
     kept = None if checkpoint is None else Path(checkpoint)
-    end, t_star, wall_before = _trained(replica, kept)
-    wall_s = wall_before + time.perf_counter() - start
+    end, noted = _trained(replica, kept)
     began = time.perf_counter()
     row = {
         "experiment": "image",
@@ -83,12 +82,11 @@ def train_images(
         "test_error": replica.test_error(end.params),
         "lambda_max": None,
         "lambda_end": None,
-        "t_star": t_star,
         "t_end": end.t,
         "loss": end.loss,
         "steps": end.step,
         "status": end.status.value,
-        "wall_s": wall_s,
+        **noted,
         "images": replica.pool.source,
         **about,
     }
@@ -119,31 +117,37 @@ def by_method(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _trained(replica: ImageReplica, checkpoint: Path | None) -> tuple[State, float | None, float]:
-    """The end of the flow, t*, and the seconds spent before a checkpoint that it went on from."""
-    start, t_star, before = None, None, 0.0
+def _trained(replica: ImageReplica, checkpoint: Path | None) -> tuple[State, dict[str, float | None]]:
+    """The end of the flow, and what was noted on the way: t*, the largest gap between classes, and the seconds of it.
+
+    Seconds before a checkpoint that it went on from count.
+    """
+    start, noted = None, {"t_star": None, "class_gap": 0.0, "wall_s": 0.0}
     recipe = f"{replica.config!r} by version {code_version()}"
     if checkpoint is not None and checkpoint.exists():
         start, notes = states.load(checkpoint, replica.config.device)
         if notes["recipe"] != recipe:
             remedy = "name another file, or delete this one"
             raise ValueError(f"{checkpoint}: expected a training of {recipe}, got {notes['recipe']}; {remedy}")
-        t_star, before = notes["t_star"], notes["wall_s"]
+        noted = {name: notes[name] for name in noted}
         if start.status is not Status.RUNNING:  # what broke off was the work on kernels
-            return start, t_star, before
-    began = written = time.perf_counter()
+            return start, noted
+    before, began = noted["wall_s"], time.perf_counter()
+    written = began
     with _bar(replica.config) as bar:
         for end in replica.states(start):
             fitted = compression.fitted_fraction(end.margins)
-            if t_star is None and fitted >= FIT_SHARE:
-                t_star = end.t
+            noted["class_gap"] = max(noted["class_gap"], compression.class_gap(end.margins, replica.y))
+            if noted["t_star"] is None and fitted >= FIT_SHARE:
+                noted["t_star"] = end.t
             now, ended = time.perf_counter(), end.status is not Status.RUNNING
+            noted["wall_s"] = before + now - began
             if checkpoint is not None and (ended or now - written > CHECKPOINT_S):
                 written = now
-                states.save(end, checkpoint, recipe=recipe, t_star=t_star, wall_s=before + now - began)
+                states.save(end, checkpoint, recipe=recipe, **noted)
             bar.n = round(fitted * len(end.margins))
             bar.set_postfix_str(f"step {end.step}")
-    return end, t_star, before
+    return end, noted
 
 
 def _bar(config: ImageConfig) -> tqdm:
