@@ -116,6 +116,19 @@ def test_too_few_runs_are_said_and_left_out_of_the_table():
         curves.slopes(law(0.5, p=[64, 96]))
 
 
+def test_dots_of_curves_that_lie_on_each_other_are_moved_apart_and_fits_are_not():
+    rows = pd.concat([law(0.7, p=(64, 128, 256)), law(0.7, method="ntk_final", regime="kernel", p=(64, 128, 256))])
+    _, ax = plt.subplots()
+    curves.draw_errors(ax, rows, ["network", "ntk_final"], spread=1.21)
+    dots = [bars.lines[0].get_xdata(orig=False) for bars in ax.containers]
+    np.testing.assert_allclose(dots, np.outer([1 / 1.1, 1.1], [64, 128, 256]))
+    fits = [line.get_xdata() for line in ax.lines if line.get_linestyle() == "-"]
+    assert fits
+    assert all(set(x) <= {64, 128, 256} for x in fits)
+    assert curves.apart(["network"], 1.21) == {"network": 1}
+    assert curves.apart(["a", "b", "c"], 4.0) == {"a": 0.5, "b": 1, "c": 2}
+
+
 def test_drawing_holds_every_method_that_is_there():
     fig, axes = plt.subplots(1, 2)
     rows = pd.concat([law(0.7), law(0.4, method="svc_laplace", regime="kernel")])

@@ -48,6 +48,12 @@ def test_claims_that_hold_are_said_to_hold():
     assert [part.split(" at ")[1] for part in table.measured[2].split(", ")] == ["200", "400", "1000"]
 
 
+def test_verdicts_are_told_with_their_claims():
+    told = image_claims.verdicts_in_words(image_claims.claims(rows()))
+    assert told == "lower error: holds; larger exponent: holds; better final kernel: holds"
+    assert image_claims.verdicts_in_words(pd.DataFrame()) == "not yet run"
+
+
 def test_claims_that_fail_are_said_to_fail():
     table = image_claims.claims(rows(network=(3.0, 0.2), ntk_final=(6.0, 0.35)))
     assert table.verdict.tolist() == ["does not hold"] * 3

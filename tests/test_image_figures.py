@@ -143,7 +143,7 @@ def test_the_crossover_has_lines_for_the_flow_and_stars_for_momentum():
     assert len(by_label) == 5
     net = by_label["net"]
     np.testing.assert_allclose(net.get_ydata(orig=False), 200**-0.5)
-    np.testing.assert_allclose(net.get_xdata(orig=False), np.array([1e-4, 2e-3, 10]) * 0.93)
+    np.testing.assert_allclose(net.get_xdata(orig=False), np.array([1e-4, 2e-3, 10]) / 1.15**0.5)
     np.testing.assert_allclose(by_label["net, with momentum"].get_ydata(orig=False), 1.5 * 200**-0.5)
     assert [text.get_text() for text in ax.get_xticklabels()] == ["0.0001", "0.002", "10"]
     with pytest.raises(ValueError, match="rows of one p"):

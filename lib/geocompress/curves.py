@@ -163,18 +163,32 @@ def names(rows: pd.DataFrame) -> list[str]:
     return [_name(*row) for row in zip(rows.method, rows.regime, amplification, strict=True)]
 
 
-def draw_errors(ax: Axes, rows: pd.DataFrame, methods: Sequence[str]) -> None:
+def apart(methods: Sequence[str], spread: Real) -> dict[str, float]:
+    """The factor by which the dots of each method are moved: `spread` from the first to the last, 1 in the middle."""
+    count = len(methods)
+    return {name: spread ** ((n - (count - 1) / 2) / max(count - 1, 1)) for n, name in enumerate(methods)}
+
+
+def draw_errors(ax: Axes, rows: pd.DataFrame, methods: Sequence[str], *, spread: Real = 1.0) -> None:
     """Learning curves of one task and dimension: means over replicas with 95 % intervals, and the fits as full lines.
 
     A fit is drawn over its `window`. Methods that the rows have not are left out.
 
+    Args:
+        ax: where to draw.
+        rows: of any methods.
+        methods: which to draw.
+        spread: factor in p from the dots of the first method to those of the last, for curves that lie on each other;
+            fits stay where they are.
+
     Raises:
         ValueError: when the rows hold more than one task or dimension, or none of the methods.
     """
+    moved = apart(methods, spread)
     for name, curve in _chosen(rows, methods).items():
         look, whole = STYLES[name], fit_power_law(curve.p, curve.test_error)
         bars = np.stack([whole.mean_error - whole.mean_low, whole.mean_high - whole.mean_error])
-        ax.errorbar(whole.p, whole.mean_error, np.maximum(bars, 0), label=look.label, **_marks(look))
+        ax.errorbar(moved[name] * whole.p, whole.mean_error, np.maximum(bars, 0), label=look.label, **_marks(look))
         with contextlib.suppress(ValueError):  # too short for a fit: dots only
             law = fit(curve)
             ax.plot(law.p, law.predict(law.p), color=look.colour, linewidth=1)

@@ -82,6 +82,13 @@ def claims(every: pd.DataFrame, *, at: Real = 1000, beyond: Real = 200) -> pd.Da
     return pd.DataFrame(found, columns=["claim", "measured", "verdict"])
 
 
+def verdicts_in_words(table: pd.DataFrame) -> str:
+    """The verdicts of `claims` as text, each beside a name of its claim; "not yet run" for an empty table."""
+    names = ("lower error", "larger exponent", "better final kernel")
+    told = zip(names, table.verdict, strict=True) if len(table) else ()
+    return "; ".join(f"{name}: {verdict}" for name, verdict in told) or NOT_RUN
+
+
 def left_out(every: pd.DataFrame, methods: Sequence[str] = METHODS) -> str:
     """Which machines have no result and why, as text: method, how many of how many, from which p, and their endings.
 

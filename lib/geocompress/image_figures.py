@@ -19,6 +19,7 @@ from geocompress.checks import Whole, integer
 from geocompress.input_gradients import GradientCovariance
 from geocompress.states import State
 
+SPREAD = 1.15  # factor between the dots of the first and the last method
 LOOKS = {"init": ("before training", "vermilion", "v"), "final": ("after training", "green", "^")}
 
 
@@ -136,7 +137,7 @@ def layers(ax: Axes, stability: Mapping[str, ArrayLike]) -> Axes:
 def learning(axes: np.ndarray, every: pd.DataFrame, methods: Sequence[str] = image_claims.METHODS) -> None:
     """Learning curves with a guide of slope −1/2 below them, and beside them the errors of machines over the net's.
 
-    A single p is drawn without fits.
+    A single p is drawn without fits. Dots of one p stand side by side, since some of the methods err alike.
 
     Args:
         axes: two.
@@ -145,16 +146,17 @@ def learning(axes: np.ndarray, every: pd.DataFrame, methods: Sequence[str] = ima
     """
     left, right = axes
     if every.p.nunique() > 1:
-        curves.draw_errors(left, every, methods)
+        curves.draw_errors(left, every, methods, spread=SPREAD)
     net = every[every.method == methods[0]]
     means = net.groupby("p").test_error.mean()
     through = (means.index[0], 0.6 * float((means * (means.index / means.index[0]) ** 0.5).min()))
     figures.guide(left, means.index, -0.5, through, label="slope −1/2")
     for name in methods[1:]:
         ratio, look = comparisons.paired_ratio(every[every.method == name], net), curves.STYLES[name]
+        place = curves.apart(methods, SPREAD)[name] * ratio.p
         bars = np.stack([ratio.ratio - ratio.low, ratio.high - ratio.ratio])
         marks = {"color": look.colour, "mfc": look.colour if look.filled else "none", "capsize": 3}
-        right.errorbar(ratio.p, ratio.ratio, bars, fmt=f"-{look.marker}", linewidth=1, **marks)
+        right.errorbar(place, ratio.ratio, bars, fmt=f"-{look.marker}", linewidth=1, **marks)
     right.set(xscale="log", yscale="log")
     spectra_figures.against_one(right, "error, machine / net")
     for ax in axes:
@@ -176,7 +178,7 @@ def alike(column: np.ndarray, rows: pd.DataFrame, every: pd.DataFrame) -> None:
         by_rank(ax, {moment: last[f"{name}_{moment}"] for moment in LOOKS}, label)
     column[1].axhline(np.log(2), color="0.4", linestyle="--", linewidth=1)
     if every.p.nunique() > 1:
-        curves.draw_errors(column[2], every, image_claims.CLAIMED)
+        curves.draw_errors(column[2], every, image_claims.CLAIMED, spread=SPREAD)
         _plain(column[2], every.p.unique(), rotation=60)
 
 
@@ -211,7 +213,7 @@ def crossover(ax: Axes, every: pd.DataFrame, methods: Sequence[str] = image_clai
     if every.p.nunique() != 1:
         raise ValueError(f"crossover: expected rows of one p, got {sorted(every.p.unique())}")
     table = image_claims.error_by_method(every)
-    for shift, name in zip(np.geomspace(0.93, 1.07, len(methods)), methods, strict=True):
+    for name, shift in curves.apart(methods, SPREAD).items():
         look, lines = curves.STYLES[name], table[table.method == name]
         flow, momentum = lines[lines.inertia == 0], lines[lines.inertia > 0]
         marks = {"color": look.colour, "capsize": 3, "mfc": look.colour if look.filled else "none"}

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
+from scipy.stats import spearmanr
 
 from geocompress import comparisons, curves, tables
 from geocompress.checks import Real
 from geocompress.image_claims import CLAIMED, NOT_RUN, error_by_method, error_in_words
 
+FEWEST = 5  # nets that a correlation takes
 # columns of rows, as readers know them
 SETTINGS = {"p": "$p$", "alpha": "$\\alpha$", "inertia": "$\\tau$", "order": "order", "margin_tol": "tolerance"}
 
 
 def trainings_in_words(rows: pd.DataFrame, by: Sequence[str] = ("alpha", "inertia")) -> pd.DataFrame:
-    """Trainings by some of their settings, as text: errors with 95 % intervals, steps, time, and how they ended.
+    """Trainings by some of their settings, as text: errors with 95 % intervals, class gap, steps, time, how they ended.
+
+    The gap is a mean over runs, – where one of them did not keep it.
 
     Args:
         rows: of `image_experiments.train_images`.
@@ -26,9 +31,11 @@ def trainings_in_words(rows: pd.DataFrame, by: Sequence[str] = ("alpha", "inerti
         parts = [runs.assign(test_error=runs[c], method="") for c in ("test_error", "svc_init", "svc_final")]
         errors = [error_in_words(error_by_method(part).iloc[0]) for part in parts]
         ends = ", ".join(f"{count} {status.lower()}" for status, count in runs.status.value_counts().items())
-        cells = (*errors, f"{runs.steps.mean():.0f}", f"{runs.t_end.mean():.3g}", ends)
+        gap = runs.class_gap.mean(skipna=False) if "class_gap" in runs else np.nan
+        gap = "–" if np.isnan(gap) else f"{gap:.2f}"
+        cells = (*errors, gap, f"{runs.steps.mean():.0f}", f"{runs.t_end.mean():.3g}", ends)
         lines.append([f"{value:g}" for value in settings] + list(cells))
-    names = ("net", "NTK at the start", "NTK at the end", "steps", "$t$ of the end", "ended")
+    names = ("net", "NTK at the start", "NTK at the end", "class gap", "steps", "$t$ of the end", "ended")
     return pd.DataFrame(lines, columns=[SETTINGS[name] for name in by] + list(names))
 
 
@@ -89,3 +96,49 @@ def against_in_words(above: pd.DataFrame, below: pd.DataFrame) -> str:
     above, below = (rows[rows.method == "network"] if len(rows) else rows for rows in (above, below))
     shared = len(above) and len(below) and len(above.merge(below, on=["p", "seed"]))
     return tables.ratio_by_p(comparisons.paired_ratio(above, below)) if shared else NOT_RUN
+
+
+def seeds_in_words(every: pd.DataFrame) -> str:
+    """How many seeds there are at each p, as text; "none" for no rows.
+
+    Args:
+        every: rows of `image_experiments.by_method`.
+    """
+    counts = every.groupby("p").seed.nunique() if len(every) else {}
+    return ", ".join(f"{count} seeds at p = {p}" for p, count in counts.items()) or "none"
+
+
+def gains(every: pd.DataFrame) -> pd.DataFrame:
+    """What each net gains over its initial kernel, and what its path was like, one line a training.
+
+    Columns: p, alpha, inertia, seed, steps, class_gap, ratio (error of the net over that of the machine on its initial
+    kernel, on the same images). Rows of versions that did not keep `class_gap` are left out.
+
+    Args:
+        every: rows of `image_experiments.by_method`.
+    """
+    names, parts = ["p", "alpha", "inertia", "seed"], {}
+    for method in ("network", "ntk_init"):
+        parts[method] = every[every.method == method] if len(every) else pd.DataFrame(columns=[*names, "test_error"])
+    nets = parts["network"].reindex(columns=[*names, "steps", "class_gap", "test_error"]).dropna(subset="class_gap")
+    both = nets.merge(parts["ntk_init"][[*names, "test_error"]], on=names, suffixes=("", "_init"))
+    ratio = both.test_error / both.test_error_init
+    return both.drop(columns=["test_error", "test_error_init"]).assign(ratio=ratio)
+
+
+def gains_in_words(table: pd.DataFrame, column: str = "class_gap") -> str:
+    """Whether nets with more of a column gain less, as text: Spearman's rank correlation with `ratio` at each α.
+
+    In brackets how often chance alone would give one as large in modulus (two-sided), and the number of nets. An α with
+    fewer than five nets, or where the column is the same for all, is left out.
+
+    Args:
+        table: of `gains`, of one p and inertia.
+        column: "class_gap" or "steps".
+    """
+    told = []
+    for alpha, nets in table.groupby("alpha"):
+        if len(nets) >= FEWEST and nets[column].nunique() > 1:
+            found = spearmanr(nets[column], nets.ratio)
+            told.append(f"{tables.signed(found.statistic)} at α = {alpha:g} ({found.pvalue:.3f}; {len(nets)} nets)")
+    return "; ".join(told) if told else NOT_RUN
