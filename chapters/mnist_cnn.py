@@ -464,8 +464,8 @@ for column in ("class_gap", "steps"):
 
 # %% [markdown]
 # Rank correlation of the gap with the ratio of errors, in brackets how often chance gives as much:
-# {glue:text}`mnist_by_class_gap`. The number of steps says the same in another way, since a dark class is learned by many:
-# {glue:text}`mnist_by_steps`. Median gaps: {glue:text}`mnist_median_class_gap`. Median steps:
+# {glue:text}`mnist_by_class_gap`. Median gaps: {glue:text}`mnist_median_class_gap`. A dark class may be learned by many
+# steps; the correlation with their number is {glue:text}`mnist_by_steps`, and the medians are
 # {glue:text}`mnist_median_steps`.
 #
 # Why should $\alpha$ matter for it? To fit an image $f - f_0$ has to reach $1/\alpha$, {glue:text}`mnist_reach_usual` at the
@@ -674,8 +674,8 @@ Markdown(tables.markdown(similar) if len(similar) else "Not yet run.")
 #   better final kernel. At the source's $\alpha$: {glue:text}`mnist_verdicts`. At $\alpha =$ {glue:text}`mnist_again_alpha`, by
 #   a plan made before and on other seeds: {glue:text}`mnist_again_verdicts`; at the source's $\alpha$ on the same images:
 #   {glue:text}`mnist_alike_verdicts`.
-# - A lead: nets that fit one class long before the other gain less over their initial kernel; rank correlation with the gap
-#   {glue:text}`mnist_by_class_gap` (in brackets chance).
+# - A lead: nets that fit one class long before the other may gain less over their initial kernel. Rank correlation with the
+#   gap, chance in brackets: {glue:text}`mnist_by_class_gap`.
 # - Beside the stripe: {glue:text}`mnist_alike` (factors, MNIST first).
 # - The live run, on {glue:text}`mnist_source`, shows {glue:text}`mnist_gain` of features, and deformations come to
 #   matter as {numref}`fig-mnist-stability` shows.

@@ -510,8 +510,8 @@ glue("ntk_lambda_end", float(nets.lambda_end[nets.p == nets.p.max()].mean()), di
 #   reason: $\lambda$ is a root mean square over neurons, and a few large ones that were turned to fit single points weigh
 #   more in it than in the error.
 # - Over the published runs {doc}`stripe` fits how the exponent of a machine changes from the kernel of the start to that of
-#   $t^*$, and from there to the kernel of the end: {glue:text}`stripe.ipynb::stripe_frozen_kept` and then
-#   {glue:text}`stripe.ipynb::stripe_frozen_lost`. Which part of the time after $t^*$ it is, the fitting of the many or of the
+#   $t^*$, and from there to the kernel of the end: {glue:text}`stripe.ipynb::stripe_frozen_kept:s` and then
+#   {glue:text}`stripe.ipynb::stripe_frozen_lost:s`. Which part of the time after $t^*$ it is, the fitting of the many or of the
 #   last few, is not shown.
 #
 # ## What we saw
