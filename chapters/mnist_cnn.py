@@ -264,6 +264,8 @@ told = image_claims.left_out(every[usual_rows]) if len(rows) else image_claims.N
 glue("mnist_left_out", told.replace("$", ""), display=False)  # glued text is plain
 every = every[every.status.isin(curves.FINISHED)] if len(rows) else every
 flow = every[(every.alpha == usual.alpha) & (every.inertia == 0)] if len(rows) else every
+
+# %% tags=["hide-input"]
 glue("mnist_made", store.origin(rows) if len(rows) else image_claims.NOT_RUN, display=False)
 told = f"{len(rows)} trainings, p = {rows.p.min()} to {rows.p.max()}" if len(rows) else image_claims.NOT_RUN
 glue("mnist_runs", told, display=False)
